@@ -1,0 +1,214 @@
+"""Scaled dot-product and multi-head attention, masks, and the key–value cache.
+
+Conventions, used by every module of the course:
+
+* tensors are batch-first: hidden states ``(batch, length, d_model)``, heads ``(batch, heads, length, d_head)``;
+* a mask is boolean, **True means "may attend"**, and broadcasts to ``(batch, heads, query, key)``;
+* a query that may attend to nothing gets weights 0 and output 0 (not NaN, not a uniform average), and its gradients
+  are finite.
+
+Source: Vaswani et al., "Attention Is All You Need", NeurIPS 2017, section 3.2.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from course_lib.positions import rotate
+
+
+def masked_softmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Softmax over the last axis, restricted to the entries where ``mask`` is True.
+
+    The forbidden scores become the smallest finite number rather than −∞: a row of −∞ alone would be 0/0. The last
+    line turns the uniform weights of such a row into zeros.
+
+    Args:
+        scores: ``(..., query, key)``.
+        mask: boolean, broadcastable to ``scores``; None allows everything.
+
+    Returns:
+        Weights of the shape of ``scores``: each row sums to 1, or is all zero where nothing may be attended to.
+    """
+    if mask is None:
+        return scores.softmax(dim=-1)
+    weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=-1)
+    return weights.masked_fill(~mask, 0.0)
+
+
+def scaled_dot_product_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, bias: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Attention in its readable form: softmax(Q Kᵀ / √d) V (Vaswani et al. 2017, equation 1).
+
+    Args:
+        query: ``(..., query, d_head)``.
+        key: ``(..., key, d_head)``.
+        value: ``(..., key, d_value)``.
+        mask: boolean, True = may attend, broadcastable to ``(..., query, key)``.
+        bias: added to the scaled scores before the softmax (ALiBi), broadcastable likewise.
+
+    Returns:
+        ``(output, weights)`` of shapes ``(..., query, d_value)`` and ``(..., query, key)``.
+    """
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))
+    if bias is not None:
+        scores = scores + bias
+    weights = masked_softmax(scores, mask)
+    return weights @ value, weights
+
+
+def fused_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, bias: Tensor | None = None
+) -> Tensor:
+    """The output of :func:`scaled_dot_product_attention` from PyTorch's fused kernel, which stores no weights."""
+    if bias is not None:
+        mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
+def causal_mask(length: int, device: torch.device | None = None) -> Tensor:
+    """``(length, length)``: position i may attend to positions 0 … i."""
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril()
+
+
+def padding_mask(real: Tensor) -> Tensor:
+    """Turn ``real`` ``(batch, key)``, True at real tokens, into a mask ``(batch, 1, 1, key)``: no key is padding."""
+    return real[:, None, None, :]
+
+
+class AttentionContext(NamedTuple):
+    """What self-attention must know besides the hidden states; computed once and shared by all layers.
+
+    Attributes:
+        mask: boolean, broadcastable to ``(batch, heads, query, key)``, or None.
+        bias: added to the scores, broadcastable likewise (ALiBi), or None.
+        rotation: cosines and sines, each ``(batch, 1, query, d_head / 2)``, for queries and new keys (rotary), or None.
+    """
+
+    mask: Tensor | None = None
+    bias: Tensor | None = None
+    rotation: tuple[Tensor, Tensor] | None = None
+
+
+class KeyValueCache:
+    """Keys and values of one self-attention layer for the tokens seen so far, ``(rows, heads, length, d_head)`` each.
+
+    With a ``window`` only the last ``window`` tokens are kept. Room is doubled when it runs out, so that n steps copy
+    O(n) vectors and not O(n²).
+    """
+
+    def __init__(self, window: int | None = None) -> None:
+        self.window = window
+        self.length = 0
+        self._room: Tensor | None = None  # (2, rows, heads, capacity, d_head): keys, then values
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the keys and values of new tokens; return all that the new tokens may look at, in order."""
+        new = keys.size(2)
+        if self.window is not None and self._room is not None and new == 1 and self.length == self.window:
+            # The window is full: everything moves one place to the left.
+            self._room[:, :, :, : self.window - 1] = self._room[:, :, :, 1 : self.window].clone()
+            self.length -= 1
+        end = self.length + new
+        if self._room is None or end > self._room.size(3):
+            rows, heads, _, d_head = keys.shape
+            bigger = keys.new_empty(2, rows, heads, max(2 * end, 16), d_head)
+            if self._room is not None:
+                bigger[:, :, :, : self.length] = self._room[:, :, :, : self.length]
+            self._room = bigger
+        self._room[0, :, :, self.length : end] = keys
+        self._room[1, :, :, self.length : end] = values
+        self.length = end
+        everything = self._room[:, :, :, :end]
+        if self.window is not None and end > self.window:  # a long prompt: all of it is used now, its tail is kept
+            self._room = everything[:, :, :, -self.window :].clone()
+            self.length = self.window
+        return everything[0], everything[1]
+
+    def select(self, rows: Tensor) -> None:
+        """Keep and reorder rows: row i becomes what row ``rows[i]`` was (surviving beams, unfinished sentences)."""
+        if self._room is not None:
+            self._room = self._room.index_select(1, rows)
+
+
+class MultiHeadAttention(nn.Module):
+    """Attention by ``n_heads`` heads of size ``d_model / n_heads`` (Vaswani et al. 2017, section 3.2.2).
+
+    The three input projections are one matrix of shape ``(3 d_model, d_model)``: self-attention then needs one
+    multiplication instead of three. There is no dropout on the weights: at the sizes of this course it costs a tenth of
+    the speed and buys nothing.
+    """
+
+    def __init__(self, d_model: int, n_heads: int) -> None:
+        super().__init__()
+        if d_model % n_heads:
+            raise ValueError(f"n_heads must divide d_model, but {d_model} / {n_heads} leaves {d_model % n_heads}")
+        self.d_model = d_model
+        self.n_heads = n_heads
+        self.query_key_value = nn.Linear(d_model, 3 * d_model)
+        self.output = nn.Linear(d_model, d_model)
+        for block in (*self.query_key_value.weight.chunk(3), self.output.weight):
+            nn.init.xavier_uniform_(block)  # each d_model × d_model block by itself: together they would look wider
+        nn.init.zeros_(self.query_key_value.bias)
+        nn.init.zeros_(self.output.bias)
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        """``(batch, length, d_model)`` → ``(batch, heads, length, d_head)``."""
+        batch, length, _ = x.shape
+        return x.view(batch, length, self.n_heads, -1).transpose(1, 2)
+
+    def keys_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values ``(batch, heads, key, d_head)`` of an encoder's output ``(batch, key, d_model)``."""
+        weight, bias = self.query_key_value.weight, self.query_key_value.bias
+        keys, values = F.linear(memory, weight[self.d_model :], bias[self.d_model :]).chunk(2, dim=-1)
+        return self.split_heads(keys), self.split_heads(values)
+
+    def forward(
+        self,
+        x: Tensor,
+        context: AttentionContext,
+        keys_values: tuple[Tensor, Tensor] | None = None,
+        cache: KeyValueCache | None = None,
+        record: list[Tensor] | None = None,
+    ) -> Tensor:
+        """Attend from ``x`` to itself, or to ``keys_values``.
+
+        Args:
+            x: ``(batch, query, d_model)``.
+            context: mask, bias and rotation.
+            keys_values: of an encoder's output (encoder–decoder attention). If they have fewer rows than ``x``, each
+                of their rows serves the same number of consecutive rows of ``x`` (the beams of one sentence).
+            cache: earlier keys and values; the new ones are added to it (self-attention only).
+            record: if a list is given, the readable path runs and appends its weights ``(batch, heads, query, key)``.
+
+        Returns:
+            ``(batch, query, d_model)``.
+        """
+        shape = x.shape
+        if keys_values is None:
+            query, keys, values = (self.split_heads(part) for part in self.query_key_value(x).chunk(3, dim=-1))
+            if context.rotation is not None:
+                query, keys = rotate(query, *context.rotation), rotate(keys, *context.rotation)
+            if cache is not None:
+                keys, values = cache.append(keys, values)
+        else:
+            keys, values = keys_values
+            weight, bias = self.query_key_value.weight, self.query_key_value.bias
+            # The beams of one sentence are so many queries to the same keys: nothing is copied.
+            x = x.reshape(keys.size(0), -1, self.d_model)
+            query = self.split_heads(F.linear(x, weight[: self.d_model], bias[: self.d_model]))
+        if record is None:
+            mixed = fused_attention(query, keys, values, context.mask, context.bias)
+        else:
+            mixed, weights = scaled_dot_product_attention(query, keys, values, context.mask, context.bias)
+            record.append(weights)
+        # (batch, heads, query, d_head) → (batch, query, d_model)
+        return self.output(mixed.transpose(1, 2).reshape(shape))
+
+    # nn.Module types calls as Any; this keeps the type of forward.
+    __call__ = cast("Callable[..., Tensor]", nn.Module.__call__)
