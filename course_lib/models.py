@@ -320,7 +320,7 @@ class Seq2Seq(Generator):
         return self._decode(target, *self.encode(source))
 
     def attention(self, source: Tensor, target: Tensor) -> AttentionMaps:
-        """Attention weights of every layer for ``source`` and ``target`` (as for ``features``), by the readable path."""
+        """Attention weights of every layer, by the readable path; ``source`` and ``target`` as for ``features``."""
         maps = AttentionMaps([], [], [])
         self._decode(target, *self.encode(source, maps.encoder), record=maps.decoder, cross_record=maps.cross)
         return maps

@@ -1,7 +1,7 @@
 """Positional information: sinusoidal, learned, rotary and ALiBi.
 
-Positions are integers ``(batch, length)`` that count the *real* tokens of a row from 0. A row padded on the left, on the
-right or not at all therefore gives the same numbers to the same tokens.
+Positions are integers ``(batch, length)`` that count the *real* tokens of a row from 0. A row padded on the left, on
+the right or not at all therefore gives the same numbers to the same tokens.
 """
 
 import torch
@@ -92,10 +92,11 @@ def rotary_angles(positions: Tensor, d_head: int) -> tuple[Tensor, Tensor]:
 
 
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Turn each pair of *adjacent* dimensions (0, 1), (2, 3), … of ``x`` ``(batch, heads, length, d_head)`` by its angle.
+    """Turn each pair of *adjacent* dimensions of ``x`` ``(batch, heads, length, d_head)`` by its angle.
 
-    This is the pairing of the RoFormer paper. LLaMA-style weights pair dimension i with i + d/2 instead: the two agree
-    only after a permutation of the dimensions, so weights of one must not be loaded into the other.
+    Adjacent are (0, 1), (2, 3), …: the pairing of the RoFormer paper. LLaMA-style weights pair dimension i with
+    i + d/2 instead: the two agree only after a permutation of the dimensions, so weights of one must not be loaded
+    into the other.
     """
     even, odd = x[..., 0::2], x[..., 1::2]
     cosine, sine = cosine.to(x.dtype), sine.to(x.dtype)
@@ -103,9 +104,9 @@ def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 
 
 def alibi_slopes(n_heads: int) -> Tensor:
-    """Slopes of the heads: the geometric sequence 2^(−8/n), 2^(−16/n), … (Press et al. 2022, "Train Short, Test Long").
+    """Slopes of the heads: the sequence 2^(−8/n), 2^(−16/n), … (Press et al., "Train Short, Test Long", 2022).
 
-    For a number of heads that is not a power of two the paper's published code interleaves two such sequences; so do we.
+    For a number of heads that is no power of two the paper's published code interleaves two such sequences; so do we.
     """
 
     def powers(n: int) -> list[float]:
