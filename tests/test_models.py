@@ -128,8 +128,8 @@ def test_attention_maps_come_from_the_same_computation(positions: str) -> None:
         assert len(found.encoder) == (0 if kind is CausalLM else 2)
 
 
-# fault 85: an untrained model knows nothing, so its loss is ln V to within 2 %, for small and large vocabularies. (Below
-# a hundred tokens a tied output layer shows: it slightly prefers the token it reads.)
+# fault 85: an untrained model knows nothing, so its loss is ln V to within 2 %, for small and large vocabularies.
+# (Below a hundred tokens a tied output layer shows: it slightly prefers the token it reads.)
 @pytest.mark.parametrize("vocabulary", [499, 8000])
 @pytest.mark.parametrize("kind", [Seq2Seq, CausalLM, MaskedLM])
 @pytest.mark.parametrize("norm", ["pre", "post"])
