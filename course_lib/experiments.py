@@ -1,0 +1,293 @@
+"""Recorded experiments: ``python -m course_lib experiment translation --corpus multi30k --minutes 18``.
+
+A recipe fixes the data, the model and the number of updates; running it trains one model per seed, evaluates it and
+writes ``data/results/translation-CORPUS-MINUTES.json``: the scores with their signatures, the CPU time, the machine and
+the versions. ``minutes`` is the CPU time that the recipe is meant for ("core-minutes": the time of all threads of the
+process added up, so that a busy machine does not count). The number of updates is fixed, not the time: a recipe gives
+the same model on a slow machine, later.
+
+A file is written after every seed, so an interrupted experiment goes on with the seeds that are missing.
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from course_lib.batching import TokenBatches
+from course_lib.datasets import Corpus, load
+from course_lib.decoding import translate
+from course_lib.metrics import Score, bleu, chrf
+from course_lib.models import ModelConfig, Seq2Seq
+from course_lib.tokenizers import BPETokenizer, Tokenizer
+from course_lib.training import TrainConfig, Trainer, evaluate
+
+RESULTS = Path(__file__).resolve().parent.parent / "data" / "results"
+LENGTH_PENALTIES = (0.6, 1.0, 1.4)
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A recipe for a translator.
+
+    Attributes:
+        source: language translated from.
+        target: language translated into.
+        vocab_size: of the byte-level BPE trained on both sides of the training split.
+        model: fields of :class:`ModelConfig`.
+        max_tokens: token budget of a batch.
+        train: fields of :class:`TrainConfig`.
+        tests: splits that are scored.
+        beam_size: the length penalty is the best of ``LENGTH_PENALTIES`` on the validation split.
+    """
+
+    source: str
+    target: str
+    vocab_size: int
+    model: dict[str, Any]
+    max_tokens: int
+    train: dict[str, Any]
+    tests: tuple[str, ...] = ("test",)
+    beam_size: int = 4
+
+
+def _multi30k(vocab_size: int, max_tokens: int, model: dict[str, Any], train: dict[str, Any]) -> Translation:
+    return Translation("de", "en", vocab_size, model, max_tokens, train, ("test_2016_flickr",))
+
+
+# (corpus, core-minutes) → recipe
+TRANSLATIONS: dict[tuple[str, float], Translation] = {
+    ("multi30k", 3.6): _multi30k(
+        4000, 384, {"d_model": 128, "d_ff": 512}, {"steps": 1350, "lr": 2e-3, "average_decay": 0.995}
+    ),
+    ("multi30k", 9): _multi30k(
+        4000,
+        384,
+        {"d_model": 160, "d_ff": 640, "n_encoder_layers": 3},
+        {"steps": 2200, "lr": 1.8e-3, "average_decay": 0.995},
+    ),
+    ("multi30k", 18): _multi30k(
+        4000,
+        512,
+        {"d_model": 192, "d_ff": 768, "n_encoder_layers": 3, "dropout": 0.15},
+        {"steps": 2600, "lr": 1.6e-3, "average_decay": 0.995},
+    ),
+    ("tatoeba-cmn", 18): Translation(
+        "zh",
+        "en",
+        6000,
+        {"d_model": 192, "d_ff": 768, "n_encoder_layers": 3, "dropout": 0.15},
+        512,
+        {"steps": 2600, "lr": 1.6e-3, "average_decay": 0.995},
+    ),
+    ("microworld/parallel", 18): Translation(
+        "en",
+        "zh",
+        2000,
+        {"d_model": 192, "d_ff": 768},
+        512,
+        {"steps": 4000, "lr": 1.6e-3, "average_decay": 0.995},
+        ("test", "test_composition", "test_natural"),
+    ),
+}
+
+
+@dataclass
+class Run:
+    """What one seed gave. ``scores`` maps e.g. "test/bleu/beam" to a value and its signature."""
+
+    seed: int
+    parameters: int
+    updates: int
+    core_minutes: float
+    wall_minutes: float
+    nats_per_token: float  # on the validation split
+    length_penalty: float
+    scores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    validations: list[tuple[int, float]] = field(default_factory=list)
+
+    def add(self, name: str, score: Score) -> None:
+        """Record a score with its signature."""
+        self.scores[name] = {"value": round(score.value, 2), "signature": score.signature}
+
+
+def train_translator(
+    corpus: Corpus, recipe: Translation, seed: int, progress: bool = True
+) -> tuple[Seq2Seq, Tokenizer, Run]:
+    """Train the recipe's model with one seed: initial weights, order of the data and dropout all follow from it."""
+    pairs = corpus.pairs("train", recipe.source, recipe.target)
+    tokenizer = BPETokenizer.train((text for pair in pairs for text in pair), recipe.vocab_size)
+
+    def batches(split: str, max_tokens: int) -> TokenBatches:
+        texts = corpus.pairs(split, recipe.source, recipe.target)
+        return TokenBatches([(tokenizer.encode(a), tokenizer.encode(b)) for a, b in texts], max_tokens, seed=seed)
+
+    config = TrainConfig(**recipe.train, seed=seed)
+    valid = batches("valid", 4096)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Seq2Seq(ModelConfig(tokenizer.vocab_size, **recipe.model))
+    trainer = Trainer(model, batches("train", recipe.max_tokens), config, progress=progress)
+    history = trainer.run()
+    run = Run(
+        seed=seed,
+        parameters=sum(p.numel() for p in model.parameters()),
+        updates=len(history.steps),
+        core_minutes=round(history.steps[-1].cpu_seconds / 60, 2),
+        wall_minutes=round(history.steps[-1].wall_seconds / 60, 2),
+        nats_per_token=round(evaluate(model, valid), 4),
+        length_penalty=1.0,
+        validations=[(step, round(loss, 4)) for step, loss in history.validations],
+    )
+    return model, tokenizer, run
+
+
+def score_translator(model: Seq2Seq, tokenizer: Tokenizer, corpus: Corpus, recipe: Translation, run: Run) -> None:
+    """Choose the length penalty on the validation split, then score every test split with greedy and beam search."""
+
+    def outputs(split: str, beam_size: int, length_penalty: float = 1.0) -> list[str]:
+        sources = corpus.texts(split, recipe.source)
+        return translate(model, tokenizer, tokenizer, sources, beam_size, length_penalty)
+
+    valid = corpus.texts("valid", recipe.target)
+    run.length_penalty = max(
+        LENGTH_PENALTIES,
+        key=lambda penalty: bleu(outputs("valid", recipe.beam_size, penalty), valid, recipe.target).value,
+    )
+    for split in recipe.tests:
+        references = corpus.texts(split, recipe.target)
+        searches = {"greedy": outputs(split, 1), "beam": outputs(split, recipe.beam_size, run.length_penalty)}
+        for search, hypotheses in searches.items():
+            run.add(f"{split}/bleu/{search}", bleu(hypotheses, references, recipe.target))
+        run.add(f"{split}/chrf/beam", chrf(searches["beam"], references))
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, and its speed at what training consists of: float32 matrix products on one thread."""
+    name = platform.processor() or platform.machine()
+    if sys.platform == "linux":
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), name)
+    a, products = torch.rand(512, 512), 40
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    a @ a
+    start = time.process_time()
+    for _ in range(products):
+        a @ a
+    seconds = time.process_time() - start
+    torch.set_num_threads(threads)
+    return {
+        "processor": name,
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "gigaflops_per_core": round(products * 2 * 512**3 / seconds / 1e9, 1),
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of what computes the results, and the commit of the course if it is a git checkout."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=RESULTS.parent, check=False
+    )
+    packages = {package: version(package) for package in ("numpy", "torch", "sacrebleu")}
+    return {"python": platform.python_version(), **packages, "commit": commit.stdout.strip() or None}
+
+
+def result_path(corpus: str, minutes: float) -> Path:
+    """Where a result is recorded."""
+    return RESULTS / f"translation-{corpus.replace('/', '-')}-{minutes:g}.json"
+
+
+def describe(corpus: str, minutes: float) -> dict[str, Any]:
+    """A recipe as it stands in a result file.
+
+    Raises:
+        ValueError: if there is no such recipe.
+    """
+    if (corpus, minutes) not in TRANSLATIONS:
+        known = ", ".join(f"{name} at {m:g} minutes" for name, m in TRANSLATIONS)
+        raise ValueError(f"no recipe for {corpus!r} at {minutes:g} core-minutes; there is {known}")
+    values = {"corpus": corpus, "minutes": minutes, **asdict(TRANSLATIONS[corpus, minutes])}
+    described: dict[str, Any] = json.loads(json.dumps(values))
+    return described
+
+
+def run_translation(corpus_name: str, minutes: float, seeds: Sequence[int], progress: bool = True) -> dict[str, Any]:
+    """Run a recipe for the seeds that its file does not hold yet, and return what the file then holds.
+
+    Raises:
+        ValueError: if there is no such recipe, or the file was recorded with another one.
+    """
+    described = describe(corpus_name, minutes)
+    recipe = TRANSLATIONS[corpus_name, minutes]
+    path = result_path(corpus_name, minutes)
+    result: dict[str, Any] = {"experiment": "translation", "recipe": described, "runs": []}
+    if path.exists():
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if result["recipe"] != described:
+            raise ValueError(f"{path} was recorded with another recipe; delete it to record this one")
+    corpus = load(corpus_name)
+    for seed in seeds:
+        if any(run["seed"] == seed for run in result["runs"]):
+            continue
+        model, tokenizer, run = train_translator(corpus, recipe, seed, progress)
+        score_translator(model, tokenizer, corpus, recipe, run)
+        result["runs"].append(asdict(run) | {"machine": machine(), "versions": versions()})
+        result["runs"].sort(key=lambda r: r["seed"])
+        result["mean"] = {
+            name: round(statistics.mean(r["scores"][name]["value"] for r in result["runs"]), 2) for name in run.scores
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".json.tmp")
+        temporary.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.replace(path)
+        if progress:
+            print(f"seed {seed}: {run.core_minutes:.1f} core-minutes, " + json.dumps(run.scores, ensure_ascii=False))
+    return result
+
+
+def shuffled_source(pairs: Sequence[tuple[Any, Any]], seed: int) -> list[tuple[Any, Any]]:
+    """The control of every translator: each target with the source of another pair.
+
+    A model trained on these learns the target language and nothing about translation. If it scores well, the score does
+    not measure translation (or the evaluation leaks the target).
+    """
+    sources = [source for source, _ in pairs]
+    random.Random(seed).shuffle(sources)
+    return [(source, target) for source, (_, target) in zip(sources, pairs, strict=True)]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command line of ``python -m course_lib experiment``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m course_lib experiment",
+        description="Repeat a recorded experiment; the result is written to data/results.",
+        epilog="recipes: " + "; ".join(f"--corpus {corpus} --minutes {m:g}" for corpus, m in TRANSLATIONS),
+    )
+    parser.add_argument("name", choices=["translation"])
+    parser.add_argument("--corpus", default="microworld/parallel")
+    parser.add_argument("--minutes", type=float, help="core-minutes of training (default: the longest of the corpus)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    options = parser.parse_args(arguments)
+    lengths = [minutes for corpus, minutes in TRANSLATIONS if corpus == options.corpus]
+    torch.set_num_threads(1)  # the fastest, in core-minutes, for models of this size
+    try:
+        minutes = options.minutes if options.minutes is not None else max(lengths, default=0.0)
+        result = run_translation(options.corpus, minutes, options.seeds)
+    except ValueError as error:
+        parser.error(str(error))
+    print(json.dumps(result["mean"], indent=1))
+    return 0
