@@ -367,9 +367,7 @@ def read_lexicon(folder: Path = DATA) -> Lexicon:
             for lemma, row in adverbs.items()
         },
         names={lemma: Name(lemma, (row["chinese"],), row["gender"]) for lemma, row in names.items()},
-        reasons=tuple(
-            Reason(row["adjective"], row["happened"] == "yes", _items(row["verbs"])) for row in reasons
-        ),
+        reasons=tuple(Reason(row["adjective"], row["happened"] == "yes", _items(row["verbs"])) for row in reasons),
     )
 
 

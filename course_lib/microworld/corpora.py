@@ -1,0 +1,236 @@
+"""Corpora drawn from the micro-world: every pair with its meaning, its word alignment and its exact probability."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from random import Random
+
+from course_lib.microworld.lexicon import DATA, Lexicon, lexicon, read_table
+from course_lib.microworld.meanings import Sentence, children, depth, variants, verb_noun_pairs
+from course_lib.microworld.realise import Realisation, realise
+from course_lib.microworld.world import World
+
+LANGUAGES = ("en", "zh")
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A sentence pair drawn from the world.
+
+    `alignment` holds pairs (English index, Chinese index) of tokens that express the same part of the meaning.
+    `log_prob` is ln p(en, zh) and `conditional_log_prob_zh` is ln p(zh | en), both in nats and exact: an English
+    sentence determines its meaning, so that p(zh | en) is the probability of the Chinese wording alone. No model can
+    do better, on average, than these.
+    """
+
+    en: tuple[str, ...]
+    zh: tuple[str, ...]
+    en_text: str
+    zh_text: str
+    meaning: Sentence
+    alignment: tuple[tuple[int, int], ...]
+    log_prob: float
+    conditional_log_prob_zh: float
+
+    @property
+    def log_prob_en(self) -> float:
+        """ln p(en), in nats: what a language model of English cannot beat."""
+        return self.log_prob - self.conditional_log_prob_zh
+
+
+def draw(world: World, random: Random) -> Draw:
+    """Draw a meaning and its two sentences."""
+    log_probs = {"": 0.0, "en": 0.0, "zh": 0.0}
+    meaning = world.draw(world.start, random, log_probs)
+    return _pair(meaning, log_probs, world.words)
+
+
+def draws(seed: int = 0, world: World | None = None) -> Iterator[Draw]:
+    """An endless stream of independent draws."""
+    world, random = world or World(), Random(seed)
+    while True:
+        yield draw(world, random)
+
+
+def _pair(meaning: Sentence, log_probs: dict[str, float], words: Lexicon) -> Draw:
+    en, zh = realise(meaning, "en", words), realise(meaning, "zh", words)
+    return Draw(
+        en=en.words,
+        zh=zh.words,
+        en_text=en.text,
+        zh_text=zh.text,
+        meaning=meaning,
+        alignment=align(en, zh),
+        log_prob=log_probs[""] + log_probs["en"] + log_probs["zh"],
+        conditional_log_prob_zh=log_probs["zh"],
+    )
+
+
+def align(en: Realisation, zh: Realisation) -> tuple[tuple[int, int], ...]:
+    """The pairs of token positions whose words share a link, in order."""
+    positions: dict[tuple[int, str], list[int]] = {}
+    for j, links in enumerate(zh.links):
+        for link in links:
+            positions.setdefault(link, []).append(j)
+    return tuple(
+        sorted({(i, j) for i, links in enumerate(en.links) for link in links for j in positions.get(link, ())})
+    )
+
+
+def references(meaning: Sentence, language: str) -> list[tuple[str, float]]:
+    """Every way to say a meaning, as text with its probability given the meaning; the usual one comes first."""
+    found: dict[str, float] = {}
+    for variant, probability in variants(meaning, language):
+        text = realise(variant, language, lexicon()).text
+        found[text] = found.get(text, 0.0) + probability
+    return sorted(found.items(), key=lambda item: -item[1])
+
+
+def best(meaning: Sentence, language: str) -> str:
+    """The most probable way to say a meaning: what the best possible translator answers."""
+    return references(meaning, language)[0][0]
+
+
+def trace(meaning: Sentence) -> str:
+    """How a meaning becomes two sentences: each of its phrases and clauses with its English and its Chinese words."""
+    words = lexicon()
+    en, zh = realise(meaning, "en", words), realise(meaning, "zh", words)
+    lines = []
+
+    def spans(node: object) -> set[int]:
+        inside = {id(node)}
+        for _, part in children(node):
+            inside |= spans(part)
+        return inside
+
+    def visit(name: str, node: object, indent: int) -> None:
+        inside = spans(node)
+        said = [
+            joint.join(
+                word for word, links in zip(side.words, side.links, strict=True) if any(i in inside for i, _ in links)
+            )
+            for side, joint in ((en, " "), (zh, " "))
+        ]
+        label = f"{'  ' * indent}{name + ': ' if name else ''}{type(node).__name__}"
+        lines.append(f"{label:<30} {said[0]}  ·  {said[1]}")
+        for part_name, part in children(node):
+            visit(part_name, part, indent + 1)
+
+    visit("", meaning, 0)
+    return "\n".join(lines)
+
+
+# The parallel corpus ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ParallelCorpus:
+    """English and Chinese sentence pairs. No sentence of train is in another split, in either language.
+
+    `test_composition` shows combinations that train never does: verb–noun pairs held out of train, and clauses or
+    possessors nested one level deeper. `test_natural` is hand-written.
+    """
+
+    train: tuple[Draw, ...]
+    valid: tuple[Draw, ...]
+    test: tuple[Draw, ...]
+    test_composition: tuple[Draw, ...]
+    held_out: frozenset[tuple[str, str]]
+
+    splits = ("train", "valid", "test", "test_composition", "test_natural")
+
+    @cached_property
+    def test_natural(self) -> tuple[tuple[str, str], ...]:
+        """Hand-written pairs outside the grammar, as (English, Chinese) texts."""
+        return natural_pairs()
+
+    def texts(self, split: str, language: str) -> list[str]:
+        """The sentences of a split in "en" or "zh", in order."""
+        if split not in self.splits:
+            raise ValueError(f"split is {split!r}, expected one of {self.splits}")
+        if language not in LANGUAGES:
+            raise ValueError(f"language is {language!r}, expected one of {LANGUAGES}")
+        if split == "test_natural":
+            return [pair[LANGUAGES.index(language)] for pair in self.test_natural]
+        return [pair.en_text if language == "en" else pair.zh_text for pair in getattr(self, split)]
+
+
+def held_out_pairs(words: Lexicon | None = None) -> frozenset[tuple[str, str]]:
+    """Every twelfth (verb, noun) pair of the lexicon, among verbs that go with eight nouns or more."""
+    world = World(words)
+    pairs = set()
+    for index, verb in enumerate(world.words.verbs.values()):
+        nouns = world.pool(("verb", verb.lemma), None)
+        if len(nouns) >= 8 and verb.frame in ("transitive", "result", "ditransitive", "stative"):
+            pairs |= {(verb.lemma, noun) for rank, noun in enumerate(nouns) if (5 * index + rank) % 12 == 0}
+    return frozenset(pairs)
+
+
+def parallel_corpus(
+    seed: int = 0, train: int = 20_000, valid: int = 1_000, test: int = 1_000, composition: int = 1_000
+) -> ParallelCorpus:
+    """The parallel corpus: the same seed gives the same corpus everywhere.
+
+    Test is drawn first, then valid, then train; a pair is dropped if either of its sentences was already drawn. Train,
+    valid and test come from a world nested at most two deep, without the held-out pairs; their `log_prob` is exact for
+    that world, and that of `test_composition` for the whole world.
+    """
+    held_out = held_out_pairs()
+    random = Random(seed)
+    shown, whole = World(max_depth=2, held_out=held_out), World()
+    seen: set[str] = set()
+
+    def fresh(world: World, size: int, wanted: Callable[[Sentence], bool] | None = None) -> tuple[Draw, ...]:
+        found: list[Draw] = []
+        while len(found) < size:
+            log_probs = {"": 0.0, "en": 0.0, "zh": 0.0}
+            meaning = world.draw(world.start, random, log_probs)
+            if wanted and not wanted(meaning):
+                continue
+            pair = _pair(meaning, log_probs, world.words)
+            if pair.en_text not in seen and pair.zh_text not in seen:
+                found.append(pair)
+                seen.update((pair.en_text, pair.zh_text))
+        return tuple(found)
+
+    def deeper(meaning: Sentence) -> bool:
+        return depth(meaning) > shown.max_depth
+
+    def unseen(meaning: Sentence) -> bool:
+        return not held_out.isdisjoint(verb_noun_pairs(meaning))
+
+    tested = fresh(shown, test)
+    composed = fresh(whole, composition // 2, deeper) + fresh(whole, composition - composition // 2, unseen)
+    return ParallelCorpus(
+        test=tested,
+        test_composition=composed,
+        valid=fresh(shown, valid),
+        train=fresh(shown, train),
+        held_out=held_out,
+    )
+
+
+# Hand-written pairs ----------------------------------------------------------------------------------------------
+
+NATURAL_COLUMNS = {
+    "en": re.compile(r"\S[^\t]*[.?!\"]"),
+    "zh": re.compile(r"[^\sA-Za-z][^\s]*[。？！”]"),
+}
+
+
+def natural_pairs(path: Path = DATA / "natural.tsv") -> tuple[tuple[str, str], ...]:
+    """Read the hand-written (English, Chinese) pairs.
+
+    Raises:
+        FileNotFoundError: if the file is not there.
+        TableError: if a line does not keep to the schema; the message names file, line and column.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} is missing: it should hold hand-written pairs, columns {list(NATURAL_COLUMNS)}"
+        )
+    return tuple((row["en"], row["zh"]) for row in read_table(path, NATURAL_COLUMNS))

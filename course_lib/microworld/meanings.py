@@ -1,0 +1,286 @@
+"""What can be meant in the micro-world.
+
+A meaning is a small tree of frozen dataclasses. It says nothing about the words or the word order of one language,
+except that a few nodes carry a `Choice`: which of two wordings to use, where a language leaves that free. How likely
+each meaning is stands in `world.py`, how it is said in `realise.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from itertools import product
+from typing import Any
+
+# How often the usual wording is used, where a language leaves a choice.
+USUAL = {
+    "zh synonym": 0.88,  # 看见 | 看到
+    "zh time": 0.85,  # 安娜昨天… | 昨天安娜…
+    "zh ba": 0.85,  # 把门关上了 | 关上了门
+    "zh not": 0.85,  # 没 | 没有
+    "zh progressive": 0.85,  # 正在 | 在
+    "zh relative": 0.85,  # 那个喜欢狗的女孩 | 喜欢狗的那个女孩
+    "en time": 0.80,  # … yesterday | Yesterday …
+    "en dative": 0.70,  # gave Tom a book | gave a book to Tom
+    "en because": 0.75,  # A because B | Because B, A
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A free choice of wording. It is not part of the meaning: two meanings are equal whatever their choices."""
+
+    name: str
+    usual: bool
+
+
+def choice() -> Any:
+    """A field that holds a choice, left out of comparisons and of the printed meaning."""
+    return field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of the lexicon, by lemma."""
+
+    lemma: str
+    synonym: Choice | None = choice()
+
+    def __repr__(self) -> str:
+        return repr(self.lemma)
+
+
+@dataclass(frozen=True)
+class Name:
+    """Anna · 安娜."""
+
+    name: Word
+
+
+@dataclass(frozen=True)
+class Pronoun:
+    """I, you, he, she, we or they, whatever its case."""
+
+    pronoun: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a question asks for: "who", "what", "where" or "when"."""
+
+    question: str
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A noun phrase. `determiner` is "a", "the", "this", "that", "some", "a lot of" or "" (none, or the owner's)."""
+
+    noun: Word
+    determiner: str = ""
+    plural: bool = False
+    count: int | None = None
+    adjective: Word | None = None
+    owner: Any = None
+    relative: Relative | None = None
+
+
+@dataclass(frozen=True)
+class Both:
+    """An apple and two cakes · 一个苹果和两个蛋糕."""
+
+    first: Any
+    second: Any
+
+
+@dataclass(frozen=True)
+class Place:
+    """In the park · 在公园里. `relation` is None where the noun has its own preposition."""
+
+    noun: Word
+    relation: str | None = None
+
+
+@dataclass(frozen=True)
+class Time:
+    """Yesterday · 昨天."""
+
+    when: Word
+    front_en: Choice | None = choice()
+    front_zh: Choice | None = choice()
+
+
+@dataclass(frozen=True)
+class Event:
+    """Somebody does something. `subject` is None where it is said elsewhere (relative clauses, reasons)."""
+
+    tense: str  # "past", "experience", "progressive", "future", "habit", "present", "modal"
+    verb: Word
+    subject: Any = None
+    negative: bool = False
+    object: Any = None
+    recipient: Any = None
+    goal: Place | None = None
+    place: Any = None
+    time: Any = None
+    frequency: Word | None = None
+    manner: Word | None = None
+    modal: Word | None = None
+    order: Choice | None = choice()  # 把
+    dative: Choice | None = choice()
+    wording: Choice | None = choice()  # 没有, 在
+
+
+@dataclass(frozen=True)
+class Relative:
+    """A clause that describes a noun; `gap` says what the noun is in it, "subject" or "object"."""
+
+    clause: Event
+    gap: str
+    order: Choice | None = choice()
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The soup is very hot · 汤很烫. `degree` is "", "very" or "too"."""
+
+    adjective: Word
+    subject: Any = None
+    degree: str = ""
+    negative: bool = False
+    past: bool = False
+    time: Time | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Anna is taller than Tom · 安娜比汤姆高. `degree` is "more", "much" or "less" (not as tall as)."""
+
+    subject: Any
+    adjective: Word
+    than: Any
+    degree: str
+
+
+@dataclass(frozen=True)
+class Location:
+    """My cat is under the table · 我的猫在桌子下面."""
+
+    subject: Any
+    place: Any
+    negative: bool = False
+
+
+@dataclass(frozen=True)
+class Existence:
+    """There is a cat under the table · 桌子下面有一只猫."""
+
+    thing: Thing
+    place: Place
+    negative: bool = False
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Anna is a doctor · 安娜是医生."""
+
+    subject: Any
+    role: Thing
+    negative: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """Anna says that ... · 安娜说……."""
+
+    subject: Any
+    verb: Word
+    clause: Any
+    negative: bool = False
+
+
+@dataclass(frozen=True)
+class Because:
+    """Anna cried because she was sad · 因为安娜很难过，所以她哭了. One subject for both clauses."""
+
+    subject: Any
+    effect: Event
+    cause: Quality
+    order: Choice | None = choice()
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A clause with its mood: "statement", "yes-no" or "asked" (one of its parts is `Asked`)."""
+
+    clause: Any
+    mood: str = "statement"
+
+
+Meaning = Sentence
+
+# Looking at meanings ---------------------------------------------------------------------------------------------
+
+
+def children(node: Any) -> Iterator[tuple[str, Any]]:
+    """The parts of a node that are nodes themselves (choices left out), with their field names."""
+    for item in fields(node):
+        value = getattr(node, item.name)
+        if is_dataclass(value) and not isinstance(value, Choice):
+            yield item.name, value
+
+
+def depth(node: Any) -> int:
+    """How deeply clauses and possessors are nested in each other: 0 for "Anna's cat slept"."""
+    deepest = 0
+    for name, part in children(node):
+        nested = name in ("relative", "owner") and not isinstance(part, Name | Pronoun)
+        nested = nested or (isinstance(node, Report) and name == "clause")
+        deepest = max(deepest, depth(part) + nested)
+    return deepest
+
+
+def verb_noun_pairs(node: Any) -> Iterator[tuple[str, str]]:
+    """The (verb, noun) pairs of a meaning: each verb with the things that are its object."""
+    if isinstance(node, Event):
+        for thing in (node.object.first, node.object.second) if isinstance(node.object, Both) else (node.object,):
+            if isinstance(thing, Thing):
+                yield node.verb.lemma, thing.noun.lemma
+    if isinstance(node, Thing) and node.relative and node.relative.gap == "object":
+        yield node.relative.clause.verb.lemma, node.noun.lemma
+    for _, part in children(node):
+        yield from verb_noun_pairs(part)
+
+
+def variants(node: Any, language: str) -> list[tuple[Any, float]]:
+    """Every way to make the free choices about `language`, with its probability; the usual one comes first."""
+    options: list[list[tuple[str, Any, float]]] = []
+    for item in fields(node):
+        value = getattr(node, item.name)
+        if isinstance(value, Choice) and value.name.startswith(language):
+            usual = USUAL[value.name]
+            options.append(
+                [(item.name, Choice(value.name, True), usual), (item.name, Choice(value.name, False), 1 - usual)]
+            )
+        elif is_dataclass(value) and not isinstance(value, Choice):
+            inner = variants(value, language)
+            options.append([(item.name, variant, p) for variant, p in inner])
+    results = []
+    for chosen in product(*options):
+        probability = 1.0
+        for _, _, p in chosen:
+            probability *= p
+        results.append((replace(node, **{name: value for name, value, _ in chosen}), probability))
+    return results
+
+
+def outline(node: Any, name: str = "", indent: int = 0) -> str:
+    """A meaning as an indented tree, one part a line."""
+    if isinstance(node, Word):
+        return f"{'  ' * indent}{name}: {node.lemma}"
+    simple = ", ".join(
+        f"{item.name}={getattr(node, item.name)!r}"
+        for item in fields(node)
+        if not is_dataclass(getattr(node, item.name)) and getattr(node, item.name) not in (None, False, "")
+    )
+    head = f"{'  ' * indent}{name + ': ' if name else ''}{type(node).__name__}({simple})"
+    return "\n".join([head, *(outline(part, label, indent + 1) for label, part in children(node))])
