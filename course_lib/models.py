@@ -70,7 +70,7 @@ class ModelConfig:
     window: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "d_model", "n_heads", "d_ff", "max_length"):
+        for name in ("vocab_size", "d_model", "n_heads", "n_encoder_layers", "n_decoder_layers", "d_ff", "max_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name, allowed in (
@@ -122,14 +122,14 @@ class AttentionMaps:
 class Embedding(nn.Module):
     """Token vectors, scaled by √d_model, plus positions if the scheme adds them, then dropout.
 
-    The weights start so small that a tied output layer gives nearly uniform probabilities: the first loss is ln V.
+    The scaled vectors start with variance 1, about that of the positions (1/2): smaller ones would be drowned by them,
+    and learn far more slowly.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.tokens = nn.Embedding(config.vocab_size, config.d_model)
-        # With variance 0.09 / d_model the logits of normalised hidden states have variance 0.09.
-        nn.init.normal_(self.tokens.weight, std=0.3 / math.sqrt(config.d_model))
+        nn.init.normal_(self.tokens.weight, std=1 / math.sqrt(config.d_model))
         self.scale = math.sqrt(config.d_model)
         self.positions: SinusoidalPositions | LearnedPositions | None = None
         if config.positions == "sinusoidal":
@@ -160,7 +160,7 @@ class Model(nn.Module):
         if config.tie_embeddings:
             self.head.weight = self.embedding.tokens.weight
         else:
-            nn.init.normal_(self.head.weight, std=0.3 / math.sqrt(config.d_model))
+            nn.init.normal_(self.head.weight, std=1 / math.sqrt(config.d_model))
 
     @property
     def device(self) -> torch.device:
@@ -178,6 +178,14 @@ class Model(nn.Module):
     def _final_norm(self) -> nn.Module:
         # Nothing normalises the residual path of a pre-norm stack but this; a post-norm block ends normalised.
         return nn.LayerNorm(self.config.d_model) if self.config.norm == "pre" else nn.Identity()
+
+    def _start_undecided(self, final_norm: nn.Module, blocks: Sequence[Block] | Sequence[CrossBlock]) -> None:
+        """Make the first predictions nearly uniform, so that the first loss is ln V.
+
+        The gain of the last normalisation before the output layer starts at 0.3: the logits have variance 0.09, not 1.
+        """
+        norm = final_norm if self.config.norm == "pre" else blocks[-1].feed_forward_residual.norm
+        nn.init.constant_(cast("nn.LayerNorm", norm).weight, 0.3)
 
     def _stack(self, block: type[B], n_layers: int) -> Sequence[B]:
         c = self.config
@@ -253,12 +261,13 @@ class DecodingState:
 
 
 class Generator(Model):
-    """A model that writes one token after another."""
+    """A model that writes one token after another. No gradients flow through ``start`` and ``step``."""
 
     def start(self, inputs: Sequence[Sequence[int]]) -> DecodingState:
         """Read the inputs (token ids without BOS, EOS and padding) and get ready to write."""
         raise NotImplementedError
 
+    @torch.no_grad()
     def step(self, tokens: Tensor, state: DecodingState) -> Tensor:
         """Append one token to each row and say what may come next.
 
@@ -298,6 +307,7 @@ class Seq2Seq(Generator):
         self.decoder = self._stack(CrossBlock, config.n_decoder_layers)
         self.encoder_norm = self._final_norm()
         self.decoder_norm = self._final_norm()
+        self._start_undecided(self.decoder_norm, self.decoder)
 
     def encode(self, source: Tensor, record: list[Tensor] | None = None) -> tuple[Tensor, AttentionContext]:
         """Run the encoder.
@@ -339,6 +349,7 @@ class Seq2Seq(Generator):
             x = block(x, context, keys_values, memory_context, record=record, cross_record=cross_record)
         return self.decoder_norm(x)
 
+    @torch.no_grad()
     def start(self, inputs: Sequence[Sequence[int]]) -> DecodingState:
         """Encode the sources; each output starts with BOS."""
         source = pad_sequences([[*tokens, EOS] for tokens in inputs]).to(self.device)
@@ -364,6 +375,7 @@ class CausalLM(Generator):
         super().__init__(config)
         self.blocks = self._stack(Block, config.n_decoder_layers)
         self.norm = self._final_norm()
+        self._start_undecided(self.norm, self.blocks)
 
     def features(self, *inputs: Tensor) -> Tensor:
         """``tokens (batch, length)``, starting with BOS → ``(batch, length, d_model)``."""
@@ -386,6 +398,7 @@ class CausalLM(Generator):
             x = block(x, context, cache=None if caches is None else caches[layer], record=record)
         return self.norm(x)
 
+    @torch.no_grad()
     def start(self, inputs: Sequence[Sequence[int]]) -> DecodingState:
         """Read the prompts (an empty one is allowed): BOS and all their tokens but the last fill the cache."""
         prompts = pad_sequences([[BOS, *tokens] for tokens in inputs], side="left").to(self.device)
@@ -408,6 +421,7 @@ class MaskedLM(Model):
         super().__init__(config)
         self.blocks = self._stack(Block, config.n_encoder_layers)
         self.norm = self._final_norm()
+        self._start_undecided(self.norm, self.blocks)
 
     def features(self, *inputs: Tensor) -> Tensor:
         """``tokens (batch, length)`` → ``(batch, length, d_model)``."""
