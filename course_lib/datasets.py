@@ -345,7 +345,12 @@ LOADERS: dict[str, Callable[[Entry, Sequence[Path]], Columns]] = {
 def _microworld(**options: Any) -> Corpus:
     from course_lib.microworld import parallel_corpus  # only here: other corpora need not build the micro-world
 
-    columns: Columns = parallel_corpus(**options)
+    world = parallel_corpus(**options)
+    columns: Columns = {
+        split: {language: world.texts(split, language) for language in ("en", "zh")} for split in world.splits
+    }
+    for split in ("train", "valid", "test", "test_composition"):  # the natural pairs are written, not drawn
+        columns[split]["draw"] = list(getattr(world, split))
     return Corpus(
         name=MICROWORLD,
         languages=("en", "zh"),
