@@ -17,7 +17,7 @@ BPETokenizer           a frequent sequence of bytes        cannot occur: every b
 =====================  ==================================  =================================  ==================
 
 Special tokens exist as ids only. Text that happens to contain the letters "<eos>" is text, and never becomes `EOS`.
-No tokeniser changes its input: lower-casing and Unicode normalisation (NFC) are steps a reader takes beforehand.
+No tokeniser lower-cases or normalises its input: whoever wants that (NFC, say) does it before training and encoding.
 """
 
 import heapq
@@ -146,12 +146,11 @@ def _from_json(content: object) -> Tokenizer:
         raise ValueError(f'"version" is {content.get("version")!r}, but this course_lib reads version {_VERSION}')
     if content.get("special_tokens") != list(SPECIAL_TOKENS):
         raise ValueError(f'"special_tokens" is {content.get("special_tokens")!r}, expected {list(SPECIAL_TOKENS)}')
-    classes: dict[object, type[Tokenizer]] = {
-        cls.kind: cls for cls in (WordTokenizer, CharacterTokenizer, BPETokenizer)
-    }
-    cls = classes.get(content.get("kind"))
-    if cls is None:
-        raise ValueError(f'"kind" is {content.get("kind")!r}, expected one of {list(classes)}')
+    kinds: dict[str, type[Tokenizer]] = {cls.kind: cls for cls in (WordTokenizer, CharacterTokenizer, BPETokenizer)}
+    kind = content.get("kind")
+    if not isinstance(kind, str) or kind not in kinds:
+        raise ValueError(f'"kind" is {kind!r}, expected one of {list(kinds)}')
+    cls = kinds[kind]
     entries = content.get(cls._saved_as)
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
         raise ValueError(f'"{cls._saved_as}" must be a list of strings')
@@ -163,7 +162,7 @@ def _utf8(text: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"text: {text!r} holds half of a surrogate pair, which is no character; read the text as UTF-8"
+            f"text: character {error.start} is {text[error.start]!r}, half of a surrogate pair; read the text as UTF-8"
         ) from error
 
 
@@ -253,9 +252,9 @@ class CharacterTokenizer(_ListTokenizer):
 class WordTokenizer(_ListTokenizer):
     """One token for each word or punctuation mark, for languages that put spaces between words.
 
-    A word is a run of letters and digits. An apostrophe or hyphen between two letters belongs to it (don't,
-    T-Shirt), and so do a point, comma or colon between two digits (3,50). Any other visible character is a token
-    of its own; white space is not kept.
+    A word is a run of letters and digits. An apostrophe or hyphen within it belongs to it (don't, T-Shirt), and so
+    does a point, comma or colon between two digits (3,50). Any other visible character is a token of its own; white
+    space is not kept.
 
     Chinese does not mark its words, and this class does not look for them: each Chinese character is a token, as
     in CharacterTokenizer, while Latin words and numbers within Chinese text stay whole.
@@ -302,7 +301,7 @@ class WordTokenizer(_ListTokenizer):
 # --- byte-pair encoding ---------------------------------------------------------------------------------------
 
 # BPE never merges across the borders of these pieces, which together are the whole text, character by character:
-_PIECE = re.compile(
+PIECE_PATTERN = re.compile(
     rf"""[ ]?     [{_HAN}]{{1,64}}           # a run of Chinese characters
        | [ '’]?   [^\W\d_{_HAN}]{{1,64}}     # a run of other letters: " dog", and of "dog's" first "dog", then "'s"
        | [ ]?     \d{{1,3}}                  # up to three digits: "1984" is "198" and "4"
@@ -346,9 +345,10 @@ def _parse_bytes(shown: str) -> bytes:
 class BPETokenizer(Tokenizer):
     """Byte-level byte-pair encoding (Sennrich et al. 2016, ACL; on bytes as in Radford et al. 2019, GPT-2).
 
-    Text is cut into pieces (words with the space before them, runs of Chinese characters, up to three digits,
-    punctuation, white space); the UTF-8 bytes of each piece are then merged, pair by pair, in the order in which
-    the merges were learned. As all 256 bytes are tokens, nothing is unknown and every text comes back exactly.
+    Text is cut into pieces by `PIECE_PATTERN` (words with the space before them, runs of Chinese characters, up to
+    three digits, punctuation, white space); the UTF-8 bytes of each piece are then merged, pair by pair, in the
+    order in which the merges were learned. As all 256 bytes are tokens, nothing is unknown and every text comes back
+    exactly. The price is that "dog" at the start of a text and " dog" within it are two different pieces.
 
     `merges` holds the pairs in that order, so that training can be replayed: `BPETokenizer(merges[:k])` is the
     tokeniser after k steps. The k-th merge (from 0) has id 261 + k.
@@ -356,7 +356,7 @@ class BPETokenizer(Tokenizer):
 
     kind = "bpe"
     _saved_as = "merges"
-    _CACHE_SIZE = 100_000  # pieces; some 20 MB when full
+    _CACHE_SIZE = 100_000  # pieces; some 30 MB when full
 
     def __init__(self, merges: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Raises ValueError for a merge of a token that no earlier merge made, or one that makes a token twice."""
@@ -386,7 +386,7 @@ class BPETokenizer(Tokenizer):
             raise ValueError(
                 f"vocab_size: got {vocab_size}, expected at least {_N_BASE} (5 special tokens and 256 bytes)"
             )
-        return cls(_learn_merges(_count_pieces(texts, _PIECE.findall), vocab_size - _N_BASE))
+        return cls(_learn_merges(_count_pieces(texts, PIECE_PATTERN.findall), vocab_size - _N_BASE))
 
     def split(self, text: str) -> list[str]:
         """The pieces of `text` in the notation of `show_bytes`: a space is ▁, part of a character such as ‹E7›."""
@@ -404,7 +404,7 @@ class BPETokenizer(Tokenizer):
         if dropout and rng is None:
             raise ValueError("rng: got None, but dropout needs a source of chance; pass rng=random.Random(seed)")
         ids: list[int] = []
-        for piece in _PIECE.findall(text):
+        for piece in PIECE_PATTERN.findall(text):
             if dropout:
                 ids += self._merge(piece, dropout, rng)
             elif (known := self._cache.get(piece)) is not None:
