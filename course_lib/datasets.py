@@ -220,7 +220,7 @@ def sentence_key(text: str) -> str:
 def leak_free_split(*columns: Sequence[str], at_most: int = 1000) -> dict[str, list[int]]:
     """Divide the rows of a parallel corpus into train, valid and test so that no sentence is in two of them.
 
-    Sentences repeat: "How much is it?" has three translations, and 多少钱？ translates ten questions. Rows that
+    Sentences repeat: "How much is it?" has three translations, and 多少钱？ translates seventeen questions. Rows that
     share a sentence (by `sentence_key`) in any column, directly or through other rows, form a group, and a group
     stays whole. Groups are taken in the order of the smallest SHA-256 of their sentences in the first column: the
     first ones are test, the next valid, 5 % of the rows each but no more than `at_most`, and the rest train.

@@ -318,6 +318,22 @@ def test_a_wrong_registry_entry_is_named(
         load(play)
 
 
+# The micro-world -----------------------------------------------------------------------------------------
+
+
+def test_the_micro_world_is_a_corpus_like_any_other() -> None:
+    corpus = load("microworld/parallel", train=53, valid=11, test=7, composition=13)
+    drawn = ("train", "valid", "test", "test_composition")
+    assert corpus.splits == (*drawn, "test_natural")
+    assert [len(corpus.texts(split, "zh")) for split in drawn] == [53, 11, 7, 13]
+    for split in drawn:
+        said = [(draw.zh_text, draw.en_text) for draw in corpus.draws(split)]
+        assert corpus.pairs(split, "zh", "en") == said
+    assert len(corpus.texts("test_natural", "en")) >= 300
+    with pytest.raises(ValueError, match=r"test_natural.*no column 'draw'"):
+        corpus.draws("test_natural")  # hand-written
+
+
 # Reading text --------------------------------------------------------------------------------------------
 
 
