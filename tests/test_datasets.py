@@ -453,7 +453,7 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(ROWS, st.randoms(use_true_random=False))
 def test_no_sentence_is_in_two_splits_whatever_the_order(rows: list[tuple[int, int]], shuffler: random.Random) -> None:
     rows += [(10**7 + i, 10**7 + i) for i in range(41)]  # enough single rows to fill test and valid
