@@ -8,6 +8,7 @@ import random
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Any, Literal
 
@@ -208,7 +209,7 @@ class TokenBatches:
 
     def state_dict(self) -> dict[str, int]:
         """The position, and what it depends on."""
-        return {"epoch": self.epoch, "index": self.index, **self._identity()}
+        return {"epoch": self.epoch, "index": self.index, **self.identity}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go to a position.
@@ -216,14 +217,16 @@ class TokenBatches:
         Raises:
             ValueError: if it was saved for other examples or settings: the batches would be others.
         """
-        identity = self._identity()
+        identity = self.identity
         differing = [f"{k} ({state.get(k)}, now {now})" for k, now in identity.items() if state.get(k) != now]
         if differing:
             raise ValueError(f"this position was saved for batches that differ in {', '.join(differing)}")
         self.epoch, self.index = state["epoch"], state["index"]
         self._plan = self.plan(self.epoch)
 
-    def _identity(self) -> dict[str, int]:
+    @cached_property
+    def identity(self) -> dict[str, int]:
+        """What decides the batches: the settings, and a checksum of the examples."""
         checksum = 0
         for example in self.examples:
             for tokens in _sides(example):
