@@ -9,15 +9,17 @@ from functools import cached_property
 from pathlib import Path
 from random import Random
 
+from course_lib.microworld.chinese import Chinese
+from course_lib.microworld.english import English
 from course_lib.microworld.lexicon import DATA, Lexicon, lexicon, read_table
-from course_lib.microworld.meanings import Sentence, children, depth, variants, verb_noun_pairs
-from course_lib.microworld.realise import Realisation, realise
+from course_lib.microworld.meanings import Node, Sentence, children, depth, variants, verb_noun_pairs
+from course_lib.microworld.realise import Realisation, Realiser
 from course_lib.microworld.world import World
 
 LANGUAGES = ("en", "zh")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Draw:
     """A sentence pair drawn from the world.
 
@@ -46,7 +48,7 @@ def draw(world: World, random: Random) -> Draw:
     """Draw a meaning and its two sentences."""
     log_probs = {"": 0.0, "en": 0.0, "zh": 0.0}
     meaning = world.draw(world.start, random, log_probs)
-    return _pair(meaning, log_probs, world.words)
+    return _pair(meaning, log_probs, English(world.words), Chinese(world.words))
 
 
 def draws(seed: int = 0, world: World | None = None) -> Iterator[Draw]:
@@ -56,11 +58,11 @@ def draws(seed: int = 0, world: World | None = None) -> Iterator[Draw]:
         yield draw(world, random)
 
 
-def _pair(meaning: Sentence, log_probs: dict[str, float], words: Lexicon) -> Draw:
-    en, zh = realise(meaning, "en", words), realise(meaning, "zh", words)
+def _pair(meaning: Sentence, log_probs: dict[str, float], english: English, chinese: Chinese) -> Draw:
+    en, zh = english.realise(meaning), chinese.realise(meaning)
     return Draw(
-        en=en.words,
-        zh=zh.words,
+        en=en.tokens,
+        zh=zh.tokens,
         en_text=en.text,
         zh_text=zh.text,
         meaning=meaning,
@@ -81,13 +83,22 @@ def align(en: Realisation, zh: Realisation) -> tuple[tuple[int, int], ...]:
     )
 
 
+def realiser(language: str, words: Lexicon | None = None) -> Realiser:
+    """The realiser of "en" or "zh".
+
+    Raises:
+        ValueError: for another language.
+    """
+    if language not in LANGUAGES:
+        raise ValueError(f"language is {language!r}, expected one of {LANGUAGES}")
+    return English(words) if language == "en" else Chinese(words)
+
+
 def references(meaning: Sentence, language: str) -> list[tuple[str, float]]:
-    """Every way to say a meaning, as text with its probability given the meaning; the usual one comes first."""
-    found: dict[str, float] = {}
-    for variant, probability in variants(meaning, language):
-        text = realise(variant, language, lexicon()).text
-        found[text] = found.get(text, 0.0) + probability
-    return sorted(found.items(), key=lambda item: -item[1])
+    """Every way to say a meaning, as (text, probability given the meaning); the most probable comes first."""
+    speaker = realiser(language)
+    said = [(speaker.realise(variant).text, probability) for variant, probability in variants(meaning, language)]
+    return sorted(said, key=lambda item: -item[1])
 
 
 def best(meaning: Sentence, language: str) -> str:
@@ -96,29 +107,25 @@ def best(meaning: Sentence, language: str) -> str:
 
 
 def trace(meaning: Sentence) -> str:
-    """How a meaning becomes two sentences: each of its phrases and clauses with its English and its Chinese words."""
-    words = lexicon()
-    en, zh = realise(meaning, "en", words), realise(meaning, "zh", words)
-    lines = []
+    """How a meaning becomes two sentences: every part of it, with the English and Chinese words that express it."""
+    sides = [realiser(language).realise(meaning) for language in LANGUAGES]
+    lines: list[str] = []
 
-    def spans(node: object) -> set[int]:
-        inside = {id(node)}
-        for _, part in children(node):
-            inside |= spans(part)
-        return inside
-
-    def visit(name: str, node: object, indent: int) -> None:
-        inside = spans(node)
+    def visit(name: str, node: Node, indent: int) -> set[int]:
+        line = len(lines)
+        lines.append("")
+        inside = {id(node)}.union(*[visit(field, part, indent + 1) for field, part in children(node)])
+        label = "  " * indent + (f"{name}: " if name else "") + type(node).__name__
         said = [
-            joint.join(
-                word for word, links in zip(side.words, side.links, strict=True) if any(i in inside for i, _ in links)
+            " ".join(
+                word
+                for word, links in zip(side.tokens, side.links, strict=True)
+                if any(node in inside for node, _ in links)
             )
-            for side, joint in ((en, " "), (zh, " "))
+            for side in sides
         ]
-        label = f"{'  ' * indent}{name + ': ' if name else ''}{type(node).__name__}"
-        lines.append(f"{label:<30} {said[0]}  ·  {said[1]}")
-        for part_name, part in children(node):
-            visit(part_name, part, indent + 1)
+        lines[line] = f"{label:<28} {said[0]}  ·  {said[1]}"
+        return inside
 
     visit("", meaning, 0)
     return "\n".join(lines)
@@ -181,7 +188,9 @@ def parallel_corpus(
     """
     held_out = held_out_pairs()
     random = Random(seed)
-    shown, whole = World(max_depth=2, held_out=held_out), World()
+    shown = World(max_depth=2, held_out=held_out)
+    composed = World(max_depth=3, held_out=held_out, favour=8, nesting=5)
+    english, chinese = English(), Chinese()
     seen: set[str] = set()
 
     def fresh(world: World, size: int, wanted: Callable[[Sentence], bool] | None = None) -> tuple[Draw, ...]:
@@ -191,7 +200,7 @@ def parallel_corpus(
             meaning = world.draw(world.start, random, log_probs)
             if wanted and not wanted(meaning):
                 continue
-            pair = _pair(meaning, log_probs, world.words)
+            pair = _pair(meaning, log_probs, english, chinese)
             if pair.en_text not in seen and pair.zh_text not in seen:
                 found.append(pair)
                 seen.update((pair.en_text, pair.zh_text))
@@ -204,10 +213,10 @@ def parallel_corpus(
         return not held_out.isdisjoint(verb_noun_pairs(meaning))
 
     tested = fresh(shown, test)
-    composed = fresh(whole, composition // 2, deeper) + fresh(whole, composition - composition // 2, unseen)
+    combined = fresh(composed, composition // 2, deeper) + fresh(composed, composition - composition // 2, unseen)
     return ParallelCorpus(
         test=tested,
-        test_composition=composed,
+        test_composition=combined,
         valid=fresh(shown, valid),
         train=fresh(shown, train),
         held_out=held_out,

@@ -42,13 +42,16 @@ class Rule:
     meaning, "en" or "zh" for a free choice of wording in one language.
     """
 
-    __slots__ = ("build", "constants", "language", "log_p", "parts", "weight")
+    __slots__ = ("build", "constants", "expansions", "language", "log_p", "parts", "weight")
 
     def __init__(self, weight: float, build: Callable[..., Any] = the_same, **fields: Any) -> None:
         self.weight, self.build = weight, build
         self.language, self.log_p = "", 0.0
-        self.parts = tuple((name, value) for name, value in fields.items() if isinstance(value, Symbol))
-        self.constants = {name: value for name, value in fields.items() if not isinstance(value, Symbol)}
+        self.parts = [(name, value) for name, value in fields.items() if type(value) is Symbol]
+        for name, _ in self.parts:
+            del fields[name]
+        self.constants = fields
+        self.expansions: list[tuple[str, Expansion]] = []  # the parts again, looked up when first drawn
 
 
 class Expansion:
@@ -58,9 +61,9 @@ class Expansion:
 
     def __init__(self, symbol: Symbol, rules: list[Rule]) -> None:
         self.rules = [rule for rule in rules if rule.weight > 0]
-        total = sum(rule.weight for rule in self.rules)
         if not self.rules:
-            raise ValueError(f"no rule expands {symbol}")
+            raise ValueError(f"no rule expands {symbol}: the lexicon has no word for it")
+        total = sum(rule.weight for rule in self.rules)
         self.probabilities = [rule.weight / total for rule in self.rules]
         self.cumulative = list(accumulate(self.probabilities))[:-1]
         for rule, probability in zip(self.rules, self.probabilities, strict=True):
@@ -88,14 +91,19 @@ class Grammar:
 
         Only `random.random()` is used, so that a seed gives the same draw in every version of Python.
         """
-        expansion = self._expansions.get(symbol) or self.expand(symbol)
-        rule = expansion.rules[bisect_right(expansion.cumulative, random.random())]
+        return self._draw(self.expand(symbol), random.random, log_probs)
+
+    def _draw(self, expansion: Expansion, chance: Callable[[], float], log_probs: dict[str, float]) -> Any:
+        rules = expansion.rules
+        rule = rules[0] if len(rules) == 1 else rules[bisect_right(expansion.cumulative, chance())]
         log_probs[rule.language] += rule.log_p
         if not rule.parts:
             return rule.build(**rule.constants)
-        fields = dict(rule.constants)
-        for name, part in rule.parts:
-            fields[name] = self.draw(part, random, log_probs)
+        if not rule.expansions:
+            rule.expansions = [(name, self.expand(part)) for name, part in rule.parts]
+        fields = rule.constants.copy()
+        for name, part in rule.expansions:
+            fields[name] = self._draw(part, chance, log_probs)
         return rule.build(**fields)
 
     def entropy(self, symbol: Symbol, language: str | None = None) -> float:

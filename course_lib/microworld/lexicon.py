@@ -106,12 +106,15 @@ class Lexicon:
     names: dict[str, Name]
     reasons: tuple[Reason, ...]
     classes: dict[str, tuple[str, ...]] = field(init=False)  # class -> lemmas of its nouns, in order
+    ranks: dict[str, int] = field(init=False)  # noun -> its place within its class, 0 is the most frequent
 
     def __post_init__(self) -> None:
         classes: dict[str, list[str]] = {}
         for noun in self.nouns.values():
             classes.setdefault(noun.kind, []).append(noun.lemma)
         object.__setattr__(self, "classes", {name: tuple(lemmas) for name, lemmas in classes.items()})
+        ranks = {lemma: rank for lemmas in classes.values() for rank, lemma in enumerate(lemmas)}
+        object.__setattr__(self, "ranks", ranks)
 
     @property
     def content_lemmas(self) -> int:
@@ -126,9 +129,9 @@ class Lexicon:
                 found[lemma] = None
         return list(found)
 
-    def rank(self, noun: str) -> int:
-        """The position of a noun within its class: 0 is the most frequent."""
-        return self.classes[self.nouns[noun].kind].index(noun)
+    def has_senses(self, verb: Verb) -> bool:
+        """Whether another verb looks the same in English: "finish" a book, a meal."""
+        return any(other is not verb and printed(other.lemma) == printed(verb.lemma) for other in self.verbs.values())
 
     def first(self, size: int) -> Lexicon:
         """A cut-down lexicon: the first `size` words of each kind (for worlds small enough to enumerate)."""
@@ -246,7 +249,8 @@ def _items(cell: str) -> tuple[str, ...]:
     return tuple(cell.split(", ")) if cell else ()
 
 
-def _plural(noun: str) -> str:
+def plural(noun: str) -> str:
+    """The regular plural of an English noun, also the third person of a verb: glass -> glasses."""
     if re.search(r"(?:s|x|ch|sh)$", noun):
         return noun + "es"
     if re.search(r"[^aeiou]y$", noun):
@@ -265,7 +269,7 @@ def _verb_forms(base: str, row: Mapping[str, str]) -> dict[str, str]:
     else:
         past, ing = base + "ed", base + "ing"
     past = row["past"] or past
-    present = {"have": "has", "do": "does", "go": "goes"}.get(base) or _plural(base)
+    present = {"have": "has", "do": "does", "go": "goes"}.get(base) or plural(base)
     return {
         "base": base,
         "present": present,
@@ -298,7 +302,7 @@ def _noun(row: Mapping[str, str]) -> Noun:
     return Noun(
         lemma=row["english"],
         english=english,
-        plural=row["plural"] or (english if row["number"] else _plural(english)),
+        plural=row["plural"] or (english if row["number"] else plural(english)),
         chinese=tuple(row["chinese"].split("|")),
         kind=row["class"],
         measure=row["measure"],

@@ -8,8 +8,9 @@ each meaning is stands in `world.py`, how it is said in `realise.py`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import product
+from math import prod
 from typing import Any
 
 # How often the usual wording is used, where a language leaves a choice.
@@ -26,7 +27,7 @@ USUAL = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Choice:
     """A free choice of wording. It is not part of the meaning: two meanings are equal whatever their choices."""
 
@@ -34,13 +35,23 @@ class Choice:
     usual: bool
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Node:
+    """A part of a meaning; prints as its fields that are not at their defaults."""
+
+    def __repr__(self) -> str:
+        shown = [(item.name, getattr(self, item.name), item.default) for item in fields(self) if item.repr]
+        inner = ", ".join(f"{name}={value!r}" for name, value, default in shown if value != default)
+        return f"{type(self).__name__}({inner})"
+
+
 def choice() -> Any:
     """A field that holds a choice, left out of comparisons and of the printed meaning."""
     return field(default=None, compare=False, repr=False)
 
 
-@dataclass(frozen=True)
-class Word:
+@dataclass(frozen=True, slots=True, repr=False)
+class Word(Node):
     """A word of the lexicon, by lemma."""
 
     lemma: str
@@ -50,29 +61,29 @@ class Word:
         return repr(self.lemma)
 
 
-@dataclass(frozen=True)
-class Name:
+@dataclass(frozen=True, slots=True, repr=False)
+class Name(Node):
     """Anna · 安娜."""
 
     name: Word
 
 
-@dataclass(frozen=True)
-class Pronoun:
+@dataclass(frozen=True, slots=True, repr=False)
+class Pronoun(Node):
     """I, you, he, she, we or they, whatever its case."""
 
     pronoun: str
 
 
-@dataclass(frozen=True)
-class Asked:
+@dataclass(frozen=True, slots=True, repr=False)
+class Asked(Node):
     """What a question asks for: "who", "what", "where" or "when"."""
 
     question: str
 
 
-@dataclass(frozen=True)
-class Thing:
+@dataclass(frozen=True, slots=True, repr=False)
+class Thing(Node):
     """A noun phrase. `determiner` is "a", "the", "this", "that", "some", "a lot of" or "" (none, or the owner's)."""
 
     noun: Word
@@ -84,24 +95,24 @@ class Thing:
     relative: Relative | None = None
 
 
-@dataclass(frozen=True)
-class Both:
+@dataclass(frozen=True, slots=True, repr=False)
+class Both(Node):
     """An apple and two cakes · 一个苹果和两个蛋糕."""
 
     first: Any
     second: Any
 
 
-@dataclass(frozen=True)
-class Place:
+@dataclass(frozen=True, slots=True, repr=False)
+class Place(Node):
     """In the park · 在公园里. `relation` is None where the noun has its own preposition."""
 
     noun: Word
     relation: str | None = None
 
 
-@dataclass(frozen=True)
-class Time:
+@dataclass(frozen=True, slots=True, repr=False)
+class Time(Node):
     """Yesterday · 昨天."""
 
     when: Word
@@ -109,8 +120,8 @@ class Time:
     front_zh: Choice | None = choice()
 
 
-@dataclass(frozen=True)
-class Event:
+@dataclass(frozen=True, slots=True, repr=False)
+class Event(Node):
     """Somebody does something. `subject` is None where it is said elsewhere (relative clauses, reasons)."""
 
     tense: str  # "past", "experience", "progressive", "future", "habit", "present", "modal"
@@ -130,8 +141,8 @@ class Event:
     wording: Choice | None = choice()  # 没有, 在
 
 
-@dataclass(frozen=True)
-class Relative:
+@dataclass(frozen=True, slots=True, repr=False)
+class Relative(Node):
     """A clause that describes a noun; `gap` says what the noun is in it, "subject" or "object"."""
 
     clause: Event
@@ -139,8 +150,8 @@ class Relative:
     order: Choice | None = choice()
 
 
-@dataclass(frozen=True)
-class Quality:
+@dataclass(frozen=True, slots=True, repr=False)
+class Quality(Node):
     """The soup is very hot · 汤很烫. `degree` is "", "very" or "too"."""
 
     adjective: Word
@@ -151,8 +162,8 @@ class Quality:
     time: Time | None = None
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, slots=True, repr=False)
+class Comparison(Node):
     """Anna is taller than Tom · 安娜比汤姆高. `degree` is "more", "much" or "less" (not as tall as)."""
 
     subject: Any
@@ -161,8 +172,8 @@ class Comparison:
     degree: str
 
 
-@dataclass(frozen=True)
-class Location:
+@dataclass(frozen=True, slots=True, repr=False)
+class Location(Node):
     """My cat is under the table · 我的猫在桌子下面."""
 
     subject: Any
@@ -170,8 +181,8 @@ class Location:
     negative: bool = False
 
 
-@dataclass(frozen=True)
-class Existence:
+@dataclass(frozen=True, slots=True, repr=False)
+class Existence(Node):
     """There is a cat under the table · 桌子下面有一只猫."""
 
     thing: Thing
@@ -179,8 +190,8 @@ class Existence:
     negative: bool = False
 
 
-@dataclass(frozen=True)
-class Identity:
+@dataclass(frozen=True, slots=True, repr=False)
+class Identity(Node):
     """Anna is a doctor · 安娜是医生."""
 
     subject: Any
@@ -188,8 +199,8 @@ class Identity:
     negative: bool = False
 
 
-@dataclass(frozen=True)
-class Report:
+@dataclass(frozen=True, slots=True, repr=False)
+class Report(Node):
     """Anna says that ... · 安娜说……."""
 
     subject: Any
@@ -198,8 +209,8 @@ class Report:
     negative: bool = False
 
 
-@dataclass(frozen=True)
-class Because:
+@dataclass(frozen=True, slots=True, repr=False)
+class Because(Node):
     """Anna cried because she was sad · 因为安娜很难过，所以她哭了. One subject for both clauses."""
 
     subject: Any
@@ -208,25 +219,23 @@ class Because:
     order: Choice | None = choice()
 
 
-@dataclass(frozen=True)
-class Sentence:
+@dataclass(frozen=True, slots=True, repr=False)
+class Sentence(Node):
     """A clause with its mood: "statement", "yes-no" or "asked" (one of its parts is `Asked`)."""
 
     clause: Any
     mood: str = "statement"
 
 
-Meaning = Sentence
-
 # Looking at meanings ---------------------------------------------------------------------------------------------
 
 
-def children(node: Any) -> Iterator[tuple[str, Any]]:
-    """The parts of a node that are nodes themselves (choices left out), with their field names."""
-    for item in fields(node):
-        value = getattr(node, item.name)
-        if is_dataclass(value) and not isinstance(value, Choice):
-            yield item.name, value
+def children(node: Node) -> Iterator[tuple[str, Node]]:
+    """The parts of a node that are nodes themselves, with their field names."""
+    for name in node.__dataclass_fields__:
+        value = getattr(node, name)
+        if isinstance(value, Node):
+            yield name, value
 
 
 def depth(node: Any) -> int:
@@ -252,35 +261,29 @@ def verb_noun_pairs(node: Any) -> Iterator[tuple[str, str]]:
 
 
 def variants(node: Any, language: str) -> list[tuple[Any, float]]:
-    """Every way to make the free choices about `language`, with its probability; the usual one comes first."""
-    options: list[list[tuple[str, Any, float]]] = []
+    """Every way to make the free choices about `language`, as (node, probability); the usual one comes first."""
+    names, options = [], []
     for item in fields(node):
         value = getattr(node, item.name)
         if isinstance(value, Choice) and value.name.startswith(language):
             usual = USUAL[value.name]
-            options.append(
-                [(item.name, Choice(value.name, True), usual), (item.name, Choice(value.name, False), 1 - usual)]
-            )
-        elif is_dataclass(value) and not isinstance(value, Choice):
-            inner = variants(value, language)
-            options.append([(item.name, variant, p) for variant, p in inner])
-    results = []
-    for chosen in product(*options):
-        probability = 1.0
-        for _, _, p in chosen:
-            probability *= p
-        results.append((replace(node, **{name: value for name, value, _ in chosen}), probability))
-    return results
+            names.append(item.name)
+            options.append([(Choice(value.name, True), usual), (Choice(value.name, False), 1 - usual)])
+        elif isinstance(value, Node):
+            names.append(item.name)
+            options.append(variants(value, language))
+    return [
+        (replace(node, **dict(zip(names, (value for value, _ in chosen), strict=True))), prod(p for _, p in chosen))
+        for chosen in product(*options)
+    ]
 
 
-def outline(node: Any, name: str = "", indent: int = 0) -> str:
+def outline(node: Node, name: str = "", indent: int = 0) -> str:
     """A meaning as an indented tree, one part a line."""
+    start = "  " * indent + (f"{name}: " if name else "")
     if isinstance(node, Word):
-        return f"{'  ' * indent}{name}: {node.lemma}"
-    simple = ", ".join(
-        f"{item.name}={getattr(node, item.name)!r}"
-        for item in fields(node)
-        if not is_dataclass(getattr(node, item.name)) and getattr(node, item.name) not in (None, False, "")
-    )
-    head = f"{'  ' * indent}{name + ': ' if name else ''}{type(node).__name__}({simple})"
-    return "\n".join([head, *(outline(part, label, indent + 1) for label, part in children(node))])
+        return start + node.lemma
+    shown = [(item.name, getattr(node, item.name), item.default) for item in fields(node) if item.repr]
+    own = [f"{label}={value}" for label, value, default in shown if value != default and not isinstance(value, Node)]
+    below = [outline(part, label, indent + 1) for label, part in children(node)]
+    return "\n".join([start + " ".join([type(node).__name__, *own]), *below])

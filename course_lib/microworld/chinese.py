@@ -1,0 +1,263 @@
+"""How a meaning is said in Chinese, one method per kind of node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from course_lib.microworld.lexicon import Noun
+from course_lib.microworld.meanings import (
+    Asked,
+    Because,
+    Both,
+    Comparison,
+    Event,
+    Existence,
+    Identity,
+    Location,
+    Name,
+    Place,
+    Pronoun,
+    Quality,
+    Relative,
+    Report,
+    Sentence,
+    Thing,
+    Time,
+    Word,
+)
+from course_lib.microworld.realise import Realiser, Token, tokens
+
+PRONOUNS = {"I": "我", "you": "你", "he": "他", "she": "她", "we": "我们", "they": "他们"}
+NUMBERS = {2: "两", 3: "三", 4: "四", 5: "五", 6: "六"}
+ASKED = {"who": "谁", "what": "什么", "where": "哪里", "when": "什么时候"}
+RELATIONS = {"under": "下面", "behind": "后面", "next to": "旁边", "in front of": "前面"}
+
+
+def is_bare(node: Any) -> bool:
+    """Whether a noun phrase is a noun alone in Chinese when nothing asserts that it exists (没买书)."""
+    return isinstance(node, Place) or (
+        isinstance(node, Thing) and node.determiner in ("", "a") and not node.count and not node.owner
+    )
+
+
+class Chinese(Realiser):
+    """Says meanings in Chinese."""
+
+    def write(self, words: tuple[str, ...]) -> str:
+        """The sentence as a person would write it."""
+        return "".join(words)
+
+    def sentence(self, node: Sentence) -> list[Token]:
+        end = tokens("。" if node.mood == "statement" else "？", (id(node), "end"))
+        ask = tokens("吗", (id(node), "end")) if node.mood == "yes-no" else []
+        return self.say(node.clause, "statement" if node.mood == "statement" else "question") + ask + end
+
+    # Noun phrases
+
+    def name(self, node: Name) -> list[Token]:
+        return tokens(self.words.names[node.name.lemma].chinese[0], (id(node.name), ""))
+
+    def pronoun(self, node: Pronoun) -> list[Token]:
+        return tokens(PRONOUNS[node.pronoun], (id(node), ""))
+
+    def asked(self, node: Asked) -> list[Token]:
+        return tokens(ASKED[node.question], (id(node), ""))
+
+    def both(self, node: Both) -> list[Token]:
+        return self.say(node.first) + tokens("和", (id(node), "and")) + self.say(node.second)
+
+    def thing(self, node: Thing, bare: bool = False, inner: bool = False) -> list[Token]:
+        """Owner or relative clause, determiner, number, measure word, adjective, noun: 那两只大猫.
+
+        `bare` leaves out what the context makes needless: "the" after 把, "a" after a negation and in questions.
+        `inner` is a phrase that is itself an owner: 我老师的书.
+        """
+        entry = self.words.nouns[node.noun.lemma]
+        owner = self.owner(node, entry, inner) if node.owner else []
+        determiner = [] if bare and not node.relative and self.needless(node) else self.determiner(node, entry)
+        head = self.attribute(node.adjective) + self.word(node.noun, entry.chinese)
+        if node.relative is None:
+            return owner + determiner + head
+        clause = self.relative(node.relative)
+        order = node.relative.order
+        usual = order is not None and order.usual
+        return determiner + clause + head if usual else clause + determiner + head
+
+    @staticmethod
+    def needless(node: Thing) -> bool:
+        return node.determiner == "a" or (node.determiner == "the" and not node.plural)
+
+    def determiner(self, node: Thing, entry: Noun) -> list[Token]:
+        link, counted = (id(node), "determiner"), (id(node), "count")
+        measure = tokens(entry.measure, (id(node), "unit"), counted if node.count else link)
+        if node.determiner in ("some", "a lot of"):
+            return tokens({"some": "一些", "a lot of": "很多"}[node.determiner], link)
+        if node.determiner == "a":
+            return tokens("一", link) + measure
+        if node.determiner == "the" and entry.number in ("mass", "plural") and entry.unit != "pair":
+            return []
+        pointer = {"this": "这", "that": "那", "the": "那"}.get(node.determiner)
+        start = tokens(pointer, link) if pointer else []
+        if node.count:
+            return start + tokens(NUMBERS[node.count], counted) + measure
+        if start and node.plural and not entry.unit:
+            return start + tokens("些", link)
+        return start + measure if start else []
+
+    def owner(self, node: Thing, entry: Noun, inner: bool) -> list[Token]:
+        """我妈妈, but 我的书 and 安娜的妈妈."""
+        close = isinstance(node.owner, Pronoun) and (entry.kind == "kin" or inner)
+        owner = self.thing(node.owner, inner=True) if isinstance(node.owner, Thing) else self.say(node.owner)
+        return owner + ([] if close else tokens("的", (id(node), "owner")))
+
+    def attribute(self, word: Word | None) -> list[Token]:
+        return tokens(self.words.adjectives[word.lemma].before_noun, (id(word), "")) if word else []
+
+    def word(self, word: Word, forms: tuple[str, ...]) -> list[Token]:
+        """One of the synonyms of a word."""
+        return tokens(forms[0 if word.synonym is None or word.synonym.usual else 1], (id(word), ""))
+
+    def adverb(self, word: Word | None) -> list[Token]:
+        return self.word(word, self.words.adverbs[word.lemma].chinese) if word else []
+
+    def relative(self, node: Relative) -> list[Token]:
+        """喜欢狗的, 安娜买的."""
+        return self.event(node.clause, "relative") + tokens("的", (id(node), "relative"))
+
+    def place(self, node: Place, bare: bool = False) -> list[Token]:
+        """公园里 (without 在); as an object (去公园) without the last word."""
+        entry = self.words.nouns[node.noun.lemma]
+        side = RELATIONS[node.relation] if node.relation else entry.localiser
+        return self.word(node.noun, entry.chinese) + ([] if bare else tokens(side, (id(node), "relation")))
+
+    def time(self, node: Any) -> list[Token]:
+        return self.adverb(node.when) if isinstance(node, Time) else self.say(node) if node else []
+
+    # Clauses: `mood` is "statement", "question" or "relative"
+
+    def event(self, node: Event, mood: str, subject: list[Token] | None = None) -> list[Token]:
+        """[When] subject [when] [how often] [not] [aspect] [where] [how] [把 object] verb [了] [object]."""
+        subject = self.say(node.subject) if node.subject else subject or []
+        when = self.time(node.time)
+        if isinstance(node.time, Time) and node.time.front_zh and not node.time.front_zh.usual:
+            start = when + subject
+        else:
+            start = subject + when
+        asked = isinstance(node.place, Asked) or isinstance(node.time, Asked)
+        if node.tense == "past" and asked:  # 安娜是什么时候买那本书的？
+            focus = tokens("是", (id(node), "tense"))
+            where = self.where(node)
+            return subject + focus + when + where + self.action(node, "focus") + tokens("的", (id(node), "tense"))
+        middle = self.adverb(node.frequency) + self.negation(node) + self.aspect(node) + self.where(node)
+        return start + middle + self.adverb(node.manner) + self.action(node, mood)
+
+    def where(self, node: Event) -> list[Token]:
+        """在公园里; after 正在 or 在 without its own 在."""
+        if node.place is None:
+            return []
+        merged = node.tense == "progressive"
+        at = tokens("在", (id(node.place), "relation")) if not merged else []
+        return at + self.say(node.place)
+
+    def negation(self, node: Event) -> list[Token]:
+        link = (id(node), "not")
+        if not node.negative:
+            return []
+        if node.tense in ("past", "experience", "progressive"):
+            no = tokens("没有" if node.wording and not node.wording.usual else "没", link)
+            return tokens("从来", link) + no if node.tense == "experience" else no
+        return tokens("没" if node.verb.lemma == "have" else "不", link)
+
+    def aspect(self, node: Event) -> list[Token]:
+        """正在, 会, or a word such as 想."""
+        link = (id(node), "tense")
+        if node.tense == "progressive":
+            now = "正在" if not node.negative and node.wording and node.wording.usual else "在"
+            return tokens(now, link, *([(id(node.place), "relation")] if node.place else []))
+        if node.tense == "future":
+            return tokens("会", link)
+        return self.word(node.modal, self.words.verbs[node.modal.lemma].chinese) if node.modal else []
+
+    def action(self, node: Event, mood: str) -> list[Token]:
+        """The verb, its objects and 了 or 过: 把门关上了, 买了一本书, 游过泳, 买书了（吗）."""
+        verb, act, tense = self.words.verbs[node.verb.lemma], (id(node.verb), ""), (id(node), "tense")
+        chosen = self.word(node.verb, verb.chinese)[0][0]
+        head, _, tail = chosen.partition("+")
+        done = tokens("了", tense) if node.tense == "past" and not node.negative and mood != "focus" else []
+        if node.tense == "experience":
+            return tokens(head, act) + tokens("过", tense) + tokens(tail, act) + self.objects(node, mood)
+        said = tokens(head + tail, act)
+        if mood == "relative" and not node.object:  # the noun that follows is the object, or there is none
+            done = []
+        if node.goal:  # 把杯子放在桌子上
+            moved = tokens("把", (id(node), "ba")) + self.thing_after_ba(node.object)
+            return moved + said + tokens("在", (id(node.goal), "relation")) + done + self.place(node.goal)
+        if node.order and node.order.usual:
+            moved = tokens("把", (id(node), "ba")) + self.thing_after_ba(node.object)
+            return moved + said + done + (self.say(node.recipient) if node.recipient else [])
+        objects = self.objects(node, mood)
+        if mood == "question" and is_bare(node.object) and not node.recipient:
+            return said + objects + done
+        return said + done + objects
+
+    def thing_after_ba(self, node: Any) -> list[Token]:
+        return self.thing(node, bare=True) if isinstance(node, Thing) else self.say(node)
+
+    def objects(self, node: Event, mood: str) -> list[Token]:
+        to = self.say(node.recipient) if node.recipient else []
+        if node.object is None:
+            return to
+        bare = isinstance(node.object, Place) or (
+            is_bare(node.object) and (node.negative or mood in ("question", "focus"))
+        )
+        return to + (self.say(node.object, bare) if bare else self.say(node.object))
+
+    def quality(self, node: Quality, mood: str, subject: list[Token] | None = None) -> list[Token]:
+        subject = self.say(node.subject) if node.subject else subject or []
+        forms = self.words.adjectives[node.adjective.lemma].chinese
+        adjective, degree = self.word(node.adjective, forms), (id(node), "degree")
+        when = self.time(node.time)
+        if node.negative:
+            adjective = tokens("没" if adjective[0][0].startswith("有") else "不", (id(node), "not")) + adjective
+        elif node.degree == "too":
+            adjective = tokens("太", degree) + adjective + tokens("了", degree)
+        elif node.degree == "very":
+            adjective = tokens("非常", degree) + adjective
+        elif mood == "statement":
+            adjective = tokens("很", (id(node), "be")) + adjective
+        if node.time and node.time.front_zh and not node.time.front_zh.usual:
+            return when + subject + adjective
+        return subject + when + adjective
+
+    def comparison(self, node: Comparison, mood: str) -> list[Token]:
+        adjective = self.word(node.adjective, self.words.adjectives[node.adjective.lemma].chinese)
+        than = tokens("没有" if node.degree == "less" else "比", (id(node), "than"))
+        much = tokens("得多", (id(node), "degree")) if node.degree == "much" else []
+        return self.say(node.subject) + than + self.say(node.than) + adjective + much
+
+    def location(self, node: Location, mood: str) -> list[Token]:
+        no = tokens("不", (id(node), "not")) if node.negative else []
+        at = tokens("在", (id(node), "be"), (id(node.place), "relation"))
+        return self.say(node.subject) + no + at + self.say(node.place)
+
+    def existence(self, node: Existence, mood: str) -> list[Token]:
+        no = tokens("没", (id(node), "not")) if node.negative else []
+        has = tokens("有", (id(node), "be"))
+        return self.place(node.place) + no + has + self.thing(node.thing, bare=mood == "question")
+
+    def identity(self, node: Identity, mood: str) -> list[Token]:
+        no = tokens("不", (id(node), "not")) if node.negative else []
+        return self.say(node.subject) + no + tokens("是", (id(node), "be")) + self.thing(node.role, bare=True)
+
+    def report(self, node: Report, mood: str) -> list[Token]:
+        no = tokens("不", (id(node), "not")) if node.negative else []
+        said = self.word(node.verb, self.words.verbs[node.verb.lemma].chinese)
+        return self.say(node.subject) + no + said + self.say(node.clause, "statement")
+
+    def because(self, node: Because, mood: str) -> list[Token]:
+        """The reason always comes first, and has the full subject."""
+        again = tokens(PRONOUNS[self.pronoun_for(node.subject)], (id(node), "again"))
+        because = (id(node), "because")
+        cause = self.quality(node.cause, "statement", self.say(node.subject))
+        effect = self.event(node.effect, "statement", again)
+        return tokens("因为", because) + cause + tokens("，", (id(node), "comma")) + tokens("所以", because) + effect
