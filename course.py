@@ -173,10 +173,12 @@ def lab(python: str, options: list[str]) -> int:
     settings.parent.mkdir(parents=True, exist_ok=True)
     settings.write_text(json.dumps(LAB_SETTINGS, indent=1), encoding="utf-8")
     notebooks = [str(path) for path in (ROOT / "notebooks").glob("*.ipynb")]
-    if notebooks:  # a notebook that is not trusted does not show its interactive views before it is run
-        subprocess.call([python, "-m", "nbformat.sign", *notebooks], stdout=subprocess.DEVNULL)
+    if notebooks:  # one that is not trusted does not show its interactive views; done while JupyterLab starts
+        subprocess.Popen([python, "-m", "nbformat.sign", *notebooks], stdout=subprocess.DEVNULL)
     say(f"Starting JupyterLab on {FIRST_PAGE}: it opens in the browser in a few seconds. Ctrl-C here ends it.")
     where = [f"--ServerApp.root_dir={ROOT}", f"--LabApp.default_url=/lab/tree/{FIRST_PAGE}"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        where.append("--allow-root")  # in a container one often is root; without it the server refuses to start
     return call([python, "-m", "jupyterlab", *where, *options])
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import os
 import re
 import subprocess
 import sys
@@ -138,6 +139,7 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setattr(course, "STAMP", home.venv / "course-installed")
     monkeypatch.setattr(course, "has_course", lambda _: False)
     monkeypatch.setattr(course.subprocess, "call", call)
+    monkeypatch.setattr(course.subprocess, "Popen", call)
     monkeypatch.setattr(course.sys, "stdin", SimpleNamespace(isatty=lambda: False))
     return home
 
@@ -264,13 +266,14 @@ def test_the_metadata_in_the_project_folder_do_not_count_as_installed(tmp_path):
     assert not course.has_course(course.sysconfig.get_path("stdlib"))
 
 
-def test_lab_trusts_the_notebooks_and_opens_the_first(home, monkeypatch):
+def test_lab_trusts_the_notebooks_and_opens_the_first(home):
     (home.path / "notebooks").mkdir()
     (home.path / "notebooks" / "00_start_here.ipynb").touch()
     assert course.lab(course.VENV_PYTHON, ["--no-browser"]) == 0
     trust, start = home.calls
     assert trust[1:3] == ["-m", "nbformat.sign"] and trust[3].endswith("00_start_here.ipynb")
     assert start[1:3] == ["-m", "jupyterlab"] and start[-1] == "--no-browser"
+    assert ("--allow-root" in start) == (hasattr(os, "geteuid") and os.geteuid() == 0)
     assert "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb" in start
     settings = home.venv / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
     assert '"fetchNews": "false"' in settings.read_text(encoding="utf-8")
