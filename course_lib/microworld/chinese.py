@@ -33,13 +33,6 @@ ASKED = {"who": "谁", "what": "什么", "where": "哪里", "when": "什么时�
 RELATIONS = {"under": "下面", "behind": "后面", "next to": "旁边", "in front of": "前面"}
 
 
-def is_bare(node: Any) -> bool:
-    """Whether a noun phrase is a noun alone in Chinese when nothing asserts that it exists (没买书)."""
-    return isinstance(node, Place) or (
-        isinstance(node, Thing) and node.determiner in ("", "a") and not node.count and not node.owner
-    )
-
-
 class Chinese(Realiser):
     """Says meanings in Chinese."""
 
@@ -155,8 +148,7 @@ class Chinese(Realiser):
         """在公园里; after 正在 or 在 without its own 在."""
         if node.place is None:
             return []
-        merged = node.tense == "progressive"
-        at = tokens("在", (id(node.place), "relation")) if not merged else []
+        at = tokens("在", (id(node.place), "relation"), (id(node.place), "")) if node.tense != "progressive" else []
         return at + self.say(node.place)
 
     def negation(self, node: Event) -> list[Token]:
@@ -164,9 +156,12 @@ class Chinese(Realiser):
         if not node.negative:
             return []
         if node.tense in ("past", "experience", "progressive"):
-            no = tokens("没有" if node.wording and not node.wording.usual else "没", link)
+            done = [(id(node), "tense")] if node.tense == "past" else []
+            no = tokens("没有" if node.wording and not node.wording.usual else "没", link, *done)
             return tokens("从来", link) + no if node.tense == "experience" else no
-        return tokens("没" if node.verb.lemma == "have" else "不", link)
+        if node.tense in ("habit", "present"):  # it stands for "do not", which has the tense
+            return tokens("没" if node.verb.lemma == "have" else "不", link, (id(node), "tense"))
+        return tokens("不", link)
 
     def aspect(self, node: Event) -> list[Token]:
         """正在, 会, or a word such as 想."""
@@ -179,38 +174,44 @@ class Chinese(Realiser):
         return self.word(node.modal, self.words.verbs[node.modal.lemma].chinese) if node.modal else []
 
     def action(self, node: Event, mood: str) -> list[Token]:
-        """The verb, its objects and 了 or 过: 把门关上了, 买了一本书, 游过泳, 买书了（吗）."""
+        """The verb with its objects and 了 or 过: 把门关上了, 买了一本书, 游过泳; in a question 买书了（吗）."""
         verb, act, tense = self.words.verbs[node.verb.lemma], (id(node.verb), ""), (id(node), "tense")
-        chosen = self.word(node.verb, verb.chinese)[0][0]
-        head, _, tail = chosen.partition("+")
-        done = tokens("了", tense) if node.tense == "past" and not node.negative and mood != "focus" else []
+        head, _, tail = self.word(node.verb, verb.chinese)[0][0].partition("+")
         if node.tense == "experience":
             return tokens(head, act) + tokens("过", tense) + tokens(tail, act) + self.objects(node, mood)
+        # 了 is left out after a negation, in 是…的, and before 的 where no object stands between
+        finished = node.tense == "past" and not node.negative and mood != "focus"
+        finished = finished and not (mood == "relative" and node.object is None)
+        done = tokens("了", tense) if finished else []
         said = tokens(head + tail, act)
-        if mood == "relative" and not node.object:  # the noun that follows is the object, or there is none
-            done = []
-        if node.goal:  # 把杯子放在桌子上
-            moved = tokens("把", (id(node), "ba")) + self.thing_after_ba(node.object)
-            return moved + said + tokens("在", (id(node.goal), "relation")) + done + self.place(node.goal)
-        if node.order and node.order.usual:
-            moved = tokens("把", (id(node), "ba")) + self.thing_after_ba(node.object)
-            return moved + said + done + (self.say(node.recipient) if node.recipient else [])
-        objects = self.objects(node, mood)
-        if mood == "question" and is_bare(node.object) and not node.recipient:
-            return said + objects + done
-        return said + done + objects
-
-    def thing_after_ba(self, node: Any) -> list[Token]:
-        return self.thing(node, bare=True) if isinstance(node, Thing) else self.say(node)
+        if node.goal or (node.order and node.order.usual):
+            what = self.thing(node.object, bare=True) if isinstance(node.object, Thing) else self.say(node.object)
+            said = tokens("把", (id(node), "ba")) + what + said
+            if node.goal:
+                said, after = said + tokens("在", (id(node.goal), "relation")), self.place(node.goal)
+            else:
+                after = self.say(node.recipient) if node.recipient else []
+            late = True
+        else:
+            after, late = self.objects(node, mood), self.is_bare(node, mood) and node.recipient is None
+        return said + (after + done if late and mood == "question" else done + after)
 
     def objects(self, node: Event, mood: str) -> list[Token]:
+        """The recipient and the object after the verb: （送给）汤姆一本书."""
         to = self.say(node.recipient) if node.recipient else []
         if node.object is None:
             return to
-        bare = isinstance(node.object, Place) or (
-            is_bare(node.object) and (node.negative or mood in ("question", "focus"))
-        )
-        return to + (self.say(node.object, bare) if bare else self.say(node.object))
+        return to + (self.say(node.object, True) if self.is_bare(node, mood) else self.say(node.object))
+
+    @staticmethod
+    def is_bare(node: Event, mood: str) -> bool:
+        """Whether the object is a noun alone, as when nothing says that there is one: 没买书, 买书了吗, 去公园."""
+        thing = node.object
+        if isinstance(thing, Place):
+            return True
+        if not isinstance(thing, Thing) or thing.determiner not in ("", "a") or thing.count or thing.owner:
+            return False
+        return node.negative or mood == "focus" or (mood == "question" and not (thing.determiner and thing.adjective))
 
     def quality(self, node: Quality, mood: str, subject: list[Token] | None = None) -> list[Token]:
         subject = self.say(node.subject) if node.subject else subject or []

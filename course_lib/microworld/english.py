@@ -44,7 +44,7 @@ class English(Realiser):
     def write(self, words: tuple[str, ...]) -> str:
         """The sentence as a person would write it."""
         text = " ".join(words)
-        for mark in (" .", " ?", " ,", " 's"):
+        for mark in (" .", " ?", " ,", " '"):
             text = text.replace(mark, mark[1:])
         return text[0].upper() + text[1:]
 
@@ -58,8 +58,7 @@ class English(Realiser):
         return tokens(node.name.lemma, (id(node.name), ""))
 
     def pronoun(self, node: Pronoun, case: str = "subject") -> list[Token]:
-        forms = {"subject": node.pronoun, "object": PRONOUNS[node.pronoun][0], "owner": PRONOUNS[node.pronoun][1]}
-        return tokens(forms[case], (id(node), ""))
+        return tokens(node.pronoun if case == "subject" else PRONOUNS[node.pronoun][0], (id(node), ""))
 
     def asked(self, node: Asked, case: str = "subject") -> list[Token]:
         return tokens(node.question, (id(node), ""))
@@ -76,9 +75,12 @@ class English(Realiser):
             unit = tokens((plural(entry.unit) if node.count else entry.unit, "of"), (id(node), "unit"))
         head = unit + self.word(node.adjective) + self.noun(node.noun, node.plural)
         if node.owner:
-            before = self.say(node.owner, "owner")
-            if not isinstance(node.owner, Pronoun):
-                before += tokens("'s", (id(node), "owner"))
+            if isinstance(node.owner, Pronoun):
+                before = tokens(PRONOUNS[node.owner.pronoun][1], (id(node.owner), ""), (id(node), "owner"))
+            else:
+                before = self.say(node.owner) + tokens(
+                    "'" if isinstance(node.owner, Thing) and node.owner.plural else "'s", (id(node), "owner")
+                )
         elif node.determiner == "a":
             before = tokens("an" if head[0][0][0] in "aeiou" and head[0][0][:3] not in ("uni", "use") else "a", link)
         elif node.determiner in ("this", "that") and node.plural:

@@ -41,8 +41,8 @@ LANDMARKS = {  # relation -> what has such a side; "" is the noun's own preposit
 }
 
 # Determiners, by how a noun is counted and how definite the phrase is: (weight, determiner, plural, count).
-# "new" (a, two, some), "known" (the, my), "general" (books), "any" (new after a negation and in questions: a book,
-# books), "person" (that teacher). A phrase may mix these: (("new", 3), ("known", 4)).
+# "new" (a, two, some), "one" (a, some), "known" (the, my), "general" (books), "any" (a book, books: "new" after a
+# negation and in questions), "person" (that teacher). A phrase may mix these: (("new", 3), ("known", 4)).
 Form = tuple[str, bool, int | None]
 Mix = tuple[tuple[str, float], ...]
 BARE: dict[Form, float] = {("", False, None): 1}
@@ -67,6 +67,7 @@ COUNTABLE: dict[str, dict[Form, float]] = {
         ("the", True, 2): 0.5,
         ("owner", False, None): 8,
     },
+    "one": {("a", False, None): 5, ("some", True, None): 1},
     "general": {("", True, None): 1},
     "any": {("a", False, None): 3, ("", True, None): 1},
     "person": {
@@ -76,7 +77,7 @@ COUNTABLE: dict[str, dict[Form, float]] = {
         ("this", False, None): 1,
     },
 }
-UNCOUNTABLE: dict[str, dict[Form, float]] = {"new": BARE, "known": BARE, "general": BARE, "any": BARE}
+UNCOUNTABLE: dict[str, dict[Form, float]] = {"new": BARE, "one": BARE, "known": BARE, "general": BARE, "any": BARE}
 MASS = UNCOUNTABLE | {"known": {("the", False, None): 5, ("owner", False, None): 4}}
 UNITS = MASS | {  # a cup of tea, two pairs of shoes
     "new": {
@@ -86,6 +87,7 @@ UNITS = MASS | {  # a cup of tea, two pairs of shoes
         ("some", False, None): 2,
         ("a lot of", False, None): 1,
     },
+    "one": {("a", False, None): 5, ("some", False, None): 1},
     "known": {
         ("the", False, None): 6,
         ("this", False, None): 1.5,
@@ -94,6 +96,7 @@ UNITS = MASS | {  # a cup of tea, two pairs of shoes
     },
 }
 NEW: Mix = (("new", 1),)
+ONE: Mix = (("one", 1),)
 KNOWN: Mix = (("known", 1),)
 GENERAL: Mix = (("general", 1),)
 ANY: Mix = (("any", 1),)
@@ -239,7 +242,7 @@ class Phrases(Grammar):
     def attribute(self, noun: str, short: bool) -> list[Rule]:
         """Perhaps an adjective; `short` keeps to those that need no 的, where an owner already has one."""
         suitable = [
-            (weight, word)
+            (weight * (6 if word.uses == "a" else 1), word)
             for weight, word in (self.adjectives("a") if self.words.nouns[noun].number != "bare" else ())
             if self.fits(word, noun) and not (short and len(word.before_noun) > 1)
         ]
@@ -287,7 +290,7 @@ class Phrases(Grammar):
     def manner(self, verb: str) -> list[Rule]:
         """Quietly, slowly · 安静地、慢慢地, now and then, for the verbs that they suit."""
         suitable = [lemma for _, lemma in self.adverbs("manner") if verb in self.words.adverbs[lemma].verbs]
-        return [Rule(2), *(Rule(1 / len(suitable), part=S("word", "adverbs", lemma)) for lemma in suitable)]
+        return [Rule(1), *(Rule(1 / len(suitable), part=S("word", "adverbs", lemma)) for lemma in suitable)]
 
     # Words ------------------------------------------------------------------------------------------------------
 
@@ -309,22 +312,22 @@ class Phrases(Grammar):
 
     def weight(self, noun: str) -> float:
         """How often a noun is drawn, relative to others: it falls with its rank, as in Zipf's law, but gently."""
-        return 1 / (self.words.ranks[noun] + 8)
+        return 1 / (self.words.ranks[noun] + 16)
 
     def verbs(self, *frames: str) -> Iterable[tuple[float, Verb]]:
         """The verbs of some frames with their weights."""
         for frame in frames:
             if frame not in self._frames:
                 verbs = [verb for verb in self.words.verbs.values() if verb.frame == frame]
-                total = sum(1 / (rank + 10) for rank in range(len(verbs)))
+                total = sum(1 / (rank + 30) for rank in range(len(verbs)))
                 share = FRAMES.get(frame, 1)
-                self._frames[frame] = [(share / (rank + 10) / total, verb) for rank, verb in enumerate(verbs)]
+                self._frames[frame] = [(share / (rank + 30) / total, verb) for rank, verb in enumerate(verbs)]
             yield from self._frames[frame]
 
     def adjectives(self, use: str) -> list[tuple[float, Adjective]]:
         """The adjectives with one of the uses "a", "p", "c", with their weights."""
         words = enumerate(self.words.adjectives.values())
-        return [(1 / (rank + 40), word) for rank, word in words if use in word.uses]
+        return [(1 / (rank + 60), word) for rank, word in words if use in word.uses]
 
     def adverbs(self, kind: str) -> list[tuple[float, str]]:
         """The adverbs of one kind with their weights."""

@@ -26,10 +26,10 @@ from course_lib.microworld.meanings import (
     Report,
     Sentence,
 )
-from course_lib.microworld.phrases import ANY, FRAMES, GENERAL, KNOWN, NEW, PEOPLE, PLACES, Mix, Phrases
+from course_lib.microworld.phrases import ANY, FRAMES, GENERAL, KNOWN, NEW, ONE, PEOPLE, PLACES, Mix, Phrases
 
 # All numbers below are weights: only their ratios within a line count.
-CLAUSES = {"event": 62, "state": 9, "have": 4, "quality": 12, "location": 4, "existence": 4, "identity": 4}
+CLAUSES = {"event": 62, "state": 10, "have": 4, "quality": 15, "location": 4, "existence": 4, "identity": 4}
 TENSES = {  # affirmative, negative
     "past": (30, 8),
     "experience": (7, 3),
@@ -40,7 +40,7 @@ TENSES = {  # affirmative, negative
 }
 TENSE_LETTERS = {"past": "P", "experience": "E", "progressive": "G", "future": "F", "habit": "H", "modal": "MC"}
 TIMED = {"past": 0.45, "future": 0.5, "progressive": 0.12, "modal": 0.15}  # how often it is said when
-MANNERED = ("past", "progressive", "future", "habit")  # tenses in which it may be said how
+MANNERED = ("past", "progressive", "future")  # tenses in which it may be said how
 QUESTIONS = {
     "who": {"past": 2, "progressive": 1, "future": 1},
     "what": {"past": 3, "progressive": 1, "future": 1, "habit": 1},
@@ -50,7 +50,7 @@ QUESTIONS = {
 OBJECTS: dict[str, Mix] = {  # how definite the object of a verb is, by tense, or by verb for verbs of state
     "past": (("new", 5), ("known", 4)),
     "experience": (("general", 3), ("known", 1)),
-    "progressive": (("new", 3), ("known", 3), ("general", 2)),
+    "progressive": (("one", 3), ("known", 3), ("general", 2)),
     "future": (("new", 4), ("known", 4)),
     "habit": (("general", 8), ("known", 1)),
     "modal": (("new", 3), ("known", 4)),
@@ -65,8 +65,9 @@ OBJECTS: dict[str, Mix] = {  # how definite the object of a verb is, by tense, o
 }
 DEGREES = ((3, "very"), (1.2, "too"))
 DOUBTED = ("think", "know/that", "believe")  # verbs of saying that are negated now and then
-SAID = ("say",)  # verbs of saying whose subject is somebody else
-PORTABLE = ("class", "thing", "crockery", "toy", "print", "accessory", "pet", "fruit")
+SAID = ("say", "guess")  # verbs of saying whose subject is somebody else
+PORTABLE = ("class", "thing", "crockery", "toy", "print", "accessory", "fruit")
+ANIMALS = {"pet": ("garden", "farm", "park", "street"), "wild": ("zoo", "forest")}  # and where they are
 
 
 class World(Phrases):
@@ -205,11 +206,11 @@ class World(Phrases):
         elif verb.frame == "result":
             yield 5, {"object": what(KNOWN), "order": S("free", "zh ba")}
             yield nested, {"order": S("free", "zh ba"), **described}
-            yield 1 if not doubtful else 0, {"object": what(NEW)}
+            yield 1 if not doubtful else 0, {"object": what(ONE)}
         else:
             mix = OBJECTS.get(verb.lemma) or OBJECTS[tense]
-            if doubtful and "new" in dict(mix):
-                mix = tuple(("any" if style == "new" else style, w) for style, w in mix if style != "general")
+            if doubtful and mix[0][0] in ("new", "one"):
+                mix = tuple(("any" if style in ("new", "one") else style, w) for style, w in mix if style != "general")
             yield 8, {"object": what(mix)}
             yield 1.5 * nested if "known" in dict(mix) else 0, described.copy()
 
@@ -222,7 +223,7 @@ class World(Phrases):
             yield 1, {"time": Asked("when")}
         elif tense == "habit" and not negative:
             yield 6, {"frequency": S("frequency", asked)}
-            yield 0 if plain or asked else 3, {"time": S("time", "habit", front)}
+            yield 0 if plain or asked else 4, {"time": S("time", "habit", front)}
             yield 6 if asked and mood != "who" else 0, {}
         elif plain or tense not in TIMED or mood in ("who", "what", "where") or "C" in verb.tenses and tense == "modal":
             yield 1, {}
@@ -261,7 +262,7 @@ class World(Phrases):
     def modal(self, tenses: str, doubtful: bool) -> list[Rule]:
         """Want to, should, can · 想、应该、会."""
         return [
-            Rule(weight, part=S("word", "verbs", verb.lemma))
+            Rule(weight * (4 if verb.tenses == "C" else 1), part=S("word", "verbs", verb.lemma))
             for weight, verb in self.verbs("modal")
             if not set(verb.tenses).isdisjoint(tenses) and not (doubtful and verb.lemma == "must")
         ]
@@ -356,29 +357,32 @@ class World(Phrases):
         return rules
 
     def location(self, mood: str, c: int, d: int) -> list[Rule]:
-        """My cat is under the table · 我的猫在桌子下面; Anna is in the park · 安娜在公园里."""
+        """My key is under the table · 我的钥匙在桌子下面; Anna is in the park · 安娜在公园里."""
+        others = mood == "yes-no"
         return [
             Rule(weight * share, Location, subject=subject, place=place, negative=negative)
             for weight, subject, place in (
-                (5, S("thing", PORTABLE, None, KNOWN, c, d, True, False), S("landmark")),
-                (3, S("person", c, d, False, mood == "yes-no"), S("place", PLACES)),
+                (3, S("person", c, d, False, others), S("place", PLACES)),
+                *((weight, thing, place) for weight, thing, place in self.things_in_places(KNOWN, c, d)),
             )
             for share, negative in self.polarity(mood)
         ]
 
     def existence(self, mood: str, c: int, d: int) -> list[Rule]:
-        """There is a cat under the table · 桌子下面有一只猫."""
-        things = ((ANY, 1, False),) if mood == "yes-no" else ((NEW, 5, False), (GENERAL, 1, True))
+        """There is a cat in the garden · 花园里有一只猫."""
+        mixes = ((ANY, 1, False),) if mood == "yes-no" else ((NEW, 5, False), (GENERAL, 1, True))
         return [
-            Rule(
-                weight,
-                Existence,
-                thing=S("thing", PORTABLE, None, mix, c, 0, True, False),
-                place=S("landmark"),
-                negative=no,
-            )
-            for mix, weight, no in things
+            Rule(share * weight, Existence, thing=thing, place=place, negative=negative)
+            for mix, share, negative in mixes
+            for weight, thing, place in self.things_in_places(mix, c, 0)
         ]
+
+    def things_in_places(self, mix: Mix, c: int, d: int) -> Iterator[tuple[float, Symbol, Symbol]]:
+        """What can be where: things on and beside furniture, animals outdoors."""
+        yield 5, S("thing", PORTABLE, None, mix, c, d, True, False), S("landmark")
+        for kind, places in ANIMALS.items():
+            if self.words.members([kind]) and self.words.members(places):
+                yield 1.5, S("thing", ("class", kind), None, mix, c, d, True, False), S("place", places)
 
     def identity(self, mood: str, c: int, d: int) -> list[Rule]:
         """Anna is a doctor · 安娜是医生; Tom is my friend · 汤姆是我的朋友."""
