@@ -387,7 +387,10 @@ class Trainer:
         )
         self._average = _copies(self._parameters) if config.average_decay is not None else None
         self._best: list[Tensor] | None = None  # with patience: the weights of the best validation
-        self._random: dict[str, Tensor] | None = None  # states of the generators; None before the first step
+        self._random = {  # states of the generators
+            device.type: torch.Generator(device).manual_seed(config.seed).get_state()
+            for device in (torch.device("cpu"), self.device)
+        }
         self._seconds = (0.0, 0.0)  # CPU and wall time of earlier calls of run
         self._started = (0.0, 0.0)  # when run began, had it not been interrupted in between
         self._interrupted = False
@@ -455,8 +458,7 @@ class Trainer:
                 loss, _ = _loss(self.model, batch, self.config.label_smoothing)
             (loss / tokens).backward()  # by the tokens of all batches: the sum is the gradient of one large batch
             total += loss.item()
-        parameters = [p for p in self._parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None], foreach=True)
         grad_norm = norm.item()
         if not (math.isfinite(total) and math.isfinite(grad_norm)):
             raise FloatingPointError(
@@ -465,7 +467,7 @@ class Trainer:
                 "disk is untouched"
             )
         if grad_norm > self.config.clip:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.config.clip, norm, foreach=True)
+            torch.nn.utils.clip_grads_with_norm_(self._parameters, self.config.clip, norm, foreach=True)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()
@@ -553,10 +555,8 @@ class Trainer:
         disable = not self.progress or os.environ.get("TQDM_DISABLE", "0") != "0"
         bar = tqdm(total=self.config.steps, initial=self.step, desc="training", leave=False, disable=disable)
         try:
-            if self._random is None:
-                torch.manual_seed(self.config.seed)
-            else:
-                _set_random_state(self._random, self.device)
+            _set_random_state(self._random, self.device)
+            self.optimizer.zero_grad()  # of gradients from before
             if handles_signals:
                 signal.signal(signal.SIGINT, interrupt)
             self.model.train()

@@ -152,14 +152,15 @@ def test_fill_counts_what_the_tensors_hold() -> None:
 
 def test_a_pass_for_evaluation_is_whole_and_moves_nothing() -> None:
     batches = TokenBatches(pairs(60), 128)
-    next(iter(batches))  # an abandoned pass
-    passes = [[tokens_of(batch) for batch in batches] for _ in range(2)]
-    assert passes[0] == passes[1]
-    assert len(passes[0]) == len(batches)
-    assert sum(map(len, passes[0])) == 60
-    assert batches.state_dict()["index"] == 0
-    assert [tokens_of(batches.next_batch()) for _ in passes[0]] == passes[0]
-    assert batches.epoch == 1
+    first = [tokens_of(batch) for batch in batches]
+    assert len(first) == len(batches)
+    assert sum(map(len, first)) == 60
+    assert tokens_of(batches.next_batch()) == first[0]
+    next(iter(batches))  # a pass that is given up
+    assert [tokens_of(batch) for batch in batches] == first
+    assert batches.index == 1
+    assert [tokens_of(batches.next_batch()) for _ in first[1:]] == first[1:]
+    assert (batches.epoch, batches.index) == (1, 0)
 
 
 @given(st.integers(0, 40))
