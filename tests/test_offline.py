@@ -11,10 +11,16 @@ import pytest
 ELSEWHERE = "192.0.2.1"  # an address kept for documentation (RFC 5737): it belongs to nobody
 
 
+def connect(connection):
+    with connection:
+        connection.settimeout(1)
+        connection.connect((ELSEWHERE, 80))
+
+
 @pytest.mark.parametrize(
     "attempt",
     [
-        lambda: socket.create_connection((ELSEWHERE, 80), timeout=1),
+        lambda: connect(socket.socket()),
         lambda: socket.getaddrinfo("example.org", 443),
         lambda: socket.gethostbyname("example.org"),
         lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"?", (ELSEWHERE, 53)),
