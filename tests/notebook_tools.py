@@ -398,7 +398,7 @@ def prose_numbers(notebook: Notebook) -> Iterator[str]:  # fault 20
                 value = float(match[0])
                 as_a_share = text[match.end() :].lstrip().startswith("%") and round(value / 100, 6) in known
                 if value not in known and not as_a_share and not REFERENCE.search(text[: match.start()]):
-                    yield f"{where(cell)}: no cell shows the number {match[0]}"
+                    yield f"{where(cell)}: no cell shows the number {match[0]} (a reference reads «section {match[0]}»)"
 
 
 # ------------------------------------------------------------------------------------------------- running, editing
