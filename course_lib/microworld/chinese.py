@@ -24,6 +24,7 @@ from course_lib.microworld.meanings import (
     Thing,
     Time,
     Word,
+    unusual,
 )
 from course_lib.microworld.realise import Realiser, Token, tokens
 
@@ -41,6 +42,7 @@ class Chinese(Realiser):
         return "".join(words)
 
     def sentence(self, node: Sentence) -> list[Token]:
+        """The clause, 吗 after a yes–no question, and the final mark."""
         end = tokens("。" if node.mood == "statement" else "？", (id(node), "end"))
         ask = tokens("吗", (id(node), "end")) if node.mood == "yes-no" else []
         return self.say(node.clause, "statement" if node.mood == "statement" else "question") + ask + end
@@ -48,15 +50,19 @@ class Chinese(Realiser):
     # Noun phrases
 
     def name(self, node: Name) -> list[Token]:
+        """安娜."""
         return tokens(self.words.names[node.name.lemma].chinese[0], (id(node.name), ""))
 
     def pronoun(self, node: Pronoun) -> list[Token]:
+        """我."""
         return tokens(PRONOUNS[node.pronoun], (id(node), ""))
 
     def asked(self, node: Asked) -> list[Token]:
+        """谁, 什么."""
         return tokens(ASKED[node.question], (id(node), ""))
 
     def both(self, node: Both) -> list[Token]:
+        """一个苹果和两个蛋糕."""
         return self.say(node.first) + tokens("和", (id(node), "and")) + self.say(node.second)
 
     def thing(self, node: Thing, bare: bool = False, inner: bool = False) -> list[Token]:
@@ -71,16 +77,16 @@ class Chinese(Realiser):
         head = self.attribute(node.adjective) + self.word(node.noun, entry.chinese)
         if node.relative is None:
             return owner + determiner + head
-        clause = self.relative(node.relative)
-        order = node.relative.order
-        usual = order is not None and order.usual
-        return determiner + clause + head if usual else clause + determiner + head
+        clause, order = self.relative(node.relative), node.relative.order
+        return determiner + clause + head if order and order.usual else clause + determiner + head
 
     @staticmethod
     def needless(node: Thing) -> bool:
+        """Whether 把 or a question makes the determiner needless."""
         return node.determiner == "a" or (node.determiner == "the" and not node.plural)
 
     def determiner(self, node: Thing, entry: Noun) -> list[Token]:
+        """一只, 那两只, 这些, 很多: determiner, number and measure word."""
         link, counted = (id(node), "determiner"), (id(node), "count")
         measure = tokens(entry.measure, (id(node), "unit"), counted if node.count else link)
         if node.determiner in ("some", "a lot of"):
@@ -104,13 +110,15 @@ class Chinese(Realiser):
         return owner + ([] if close else tokens("的", (id(node), "owner")))
 
     def attribute(self, word: Word | None) -> list[Token]:
+        """大, 漂亮的."""
         return tokens(self.words.adjectives[word.lemma].before_noun, (id(word), "")) if word else []
 
     def word(self, word: Word, forms: tuple[str, ...]) -> list[Token]:
         """One of the synonyms of a word."""
-        return tokens(forms[0 if word.synonym is None or word.synonym.usual else 1], (id(word), ""))
+        return tokens(forms[unusual(word.synonym)], (id(word), ""))
 
     def adverb(self, word: Word | None) -> list[Token]:
+        """经常, 慢慢地."""
         return self.word(word, self.words.adverbs[word.lemma].chinese) if word else []
 
     def relative(self, node: Relative) -> list[Token]:
@@ -124,6 +132,7 @@ class Chinese(Realiser):
         return self.word(node.noun, entry.chinese) + ([] if bare else tokens(side, (id(node), "relation")))
 
     def time(self, node: Any) -> list[Token]:
+        """昨天, 什么时候."""
         return self.adverb(node.when) if isinstance(node, Time) else self.say(node) if node else []
 
     # Clauses: `mood` is "statement", "question" or "relative"
@@ -132,7 +141,7 @@ class Chinese(Realiser):
         """[When] subject [when] [how often] [not] [aspect] [where] [how] [把 object] verb [了] [object]."""
         subject = self.say(node.subject) if node.subject else subject or []
         when = self.time(node.time)
-        if isinstance(node.time, Time) and node.time.front_zh and not node.time.front_zh.usual:
+        if isinstance(node.time, Time) and unusual(node.time.front_zh):
             start = when + subject
         else:
             start = subject + when
@@ -152,12 +161,13 @@ class Chinese(Realiser):
         return at + self.say(node.place)
 
     def negation(self, node: Event) -> list[Token]:
+        """没 or 没有 for what did not happen, 不 for the rest."""
         link = (id(node), "not")
         if not node.negative:
             return []
         if node.tense in ("past", "experience", "progressive"):
             done = [(id(node), "tense")] if node.tense == "past" else []
-            no = tokens("没有" if node.wording and not node.wording.usual else "没", link, *done)
+            no = tokens("没有" if unusual(node.wording) else "没", link, *done)
             return tokens("从来", link) + no if node.tense == "experience" else no
         if node.tense in ("habit", "present"):  # it stands for "do not", which has the tense
             return tokens("没" if node.verb.lemma == "have" else "不", link, (id(node), "tense"))
@@ -167,7 +177,7 @@ class Chinese(Realiser):
         """正在, 会, or a word such as 想."""
         link = (id(node), "tense")
         if node.tense == "progressive":
-            now = "正在" if not node.negative and node.wording and node.wording.usual else "在"
+            now = "在" if node.negative or unusual(node.wording) else "正在"
             return tokens(now, link, *([(id(node.place), "relation")] if node.place else []))
         if node.tense == "future":
             return tokens("会", link)
@@ -214,6 +224,7 @@ class Chinese(Realiser):
         return node.negative or mood == "focus" or (mood == "question" and not (thing.determiner and thing.adjective))
 
     def quality(self, node: Quality, mood: str, subject: list[Token] | None = None) -> list[Token]:
+        """汤很烫; 很 says no more than "is"."""
         subject = self.say(node.subject) if node.subject else subject or []
         forms = self.words.adjectives[node.adjective.lemma].chinese
         adjective, degree = self.word(node.adjective, forms), (id(node), "degree")
@@ -226,31 +237,36 @@ class Chinese(Realiser):
             adjective = tokens("非常", degree) + adjective
         elif mood == "statement":
             adjective = tokens("很", (id(node), "be")) + adjective
-        if node.time and node.time.front_zh and not node.time.front_zh.usual:
+        if node.time and unusual(node.time.front_zh):
             return when + subject + adjective
         return subject + when + adjective
 
     def comparison(self, node: Comparison, mood: str) -> list[Token]:
+        """安娜比汤姆高; 安娜没有汤姆高."""
         adjective = self.word(node.adjective, self.words.adjectives[node.adjective.lemma].chinese)
         than = tokens("没有" if node.degree == "less" else "比", (id(node), "than"))
         much = tokens("得多", (id(node), "degree")) if node.degree == "much" else []
         return self.say(node.subject) + than + self.say(node.than) + adjective + much
 
     def location(self, node: Location, mood: str) -> list[Token]:
+        """我的钥匙在桌子下面."""
         no = tokens("不", (id(node), "not")) if node.negative else []
         at = tokens("在", (id(node), "be"), (id(node.place), "relation"))
         return self.say(node.subject) + no + at + self.say(node.place)
 
     def existence(self, node: Existence, mood: str) -> list[Token]:
+        """花园里有一只猫."""
         no = tokens("没", (id(node), "not")) if node.negative else []
         has = tokens("有", (id(node), "be"))
         return self.place(node.place) + no + has + self.thing(node.thing, bare=mood == "question")
 
     def identity(self, node: Identity, mood: str) -> list[Token]:
+        """安娜是医生."""
         no = tokens("不", (id(node), "not")) if node.negative else []
         return self.say(node.subject) + no + tokens("是", (id(node), "be")) + self.thing(node.role, bare=True)
 
     def report(self, node: Report, mood: str) -> list[Token]:
+        """安娜说汤姆很累."""
         no = tokens("不", (id(node), "not")) if node.negative else []
         said = self.word(node.verb, self.words.verbs[node.verb.lemma].chinese)
         return self.say(node.subject) + no + said + self.say(node.clause, "statement")

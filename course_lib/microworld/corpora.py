@@ -11,7 +11,7 @@ from random import Random
 
 from course_lib.microworld.chinese import Chinese
 from course_lib.microworld.english import English
-from course_lib.microworld.lexicon import DATA, Lexicon, lexicon, read_table
+from course_lib.microworld.lexicon import DATA, Lexicon, read_table
 from course_lib.microworld.meanings import Node, Sentence, children, depth, variants, verb_noun_pairs
 from course_lib.microworld.realise import Realisation, Realiser
 from course_lib.microworld.world import World
@@ -189,7 +189,7 @@ def parallel_corpus(
     held_out = held_out_pairs()
     random = Random(seed)
     shown = World(max_depth=2, held_out=held_out)
-    composed = World(max_depth=3, held_out=held_out, favour=8, nesting=5)
+    composed = World(max_depth=3, held_out=held_out, favour=20, nesting=10)
     english, chinese = English(), Chinese()
     seen: set[str] = set()
 

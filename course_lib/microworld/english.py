@@ -24,8 +24,9 @@ from course_lib.microworld.meanings import (
     Thing,
     Time,
     Word,
+    unusual,
 )
-from course_lib.microworld.realise import Realiser, Token, tokens
+from course_lib.microworld.realise import Link, Realiser, Token, tokens
 
 PRONOUNS = {  # subject: (object, owner)
     "I": ("me", "my"),
@@ -49,21 +50,26 @@ class English(Realiser):
         return text[0].upper() + text[1:]
 
     def sentence(self, node: Sentence) -> list[Token]:
+        """The clause and its final mark."""
         mood = "statement" if node.mood == "statement" else "question"
         return self.say(node.clause, mood) + tokens("." if mood == "statement" else "?", (id(node), "end"))
 
     # Noun phrases
 
     def name(self, node: Name, case: str = "subject") -> list[Token]:
+        """Anna."""
         return tokens(node.name.lemma, (id(node.name), ""))
 
     def pronoun(self, node: Pronoun, case: str = "subject") -> list[Token]:
+        """I or me."""
         return tokens(node.pronoun if case == "subject" else PRONOUNS[node.pronoun][0], (id(node), ""))
 
     def asked(self, node: Asked, case: str = "subject") -> list[Token]:
+        """Who, what."""
         return tokens(node.question, (id(node), ""))
 
     def both(self, node: Both, case: str = "subject") -> list[Token]:
+        """An apple and two cakes."""
         return self.say(node.first, case) + tokens("and", (id(node), "and")) + self.say(node.second, case)
 
     def thing(self, node: Thing, case: str = "subject") -> list[Token]:
@@ -75,12 +81,7 @@ class English(Realiser):
             unit = tokens((plural(entry.unit) if node.count else entry.unit, "of"), (id(node), "unit"))
         head = unit + self.word(node.adjective) + self.noun(node.noun, node.plural)
         if node.owner:
-            if isinstance(node.owner, Pronoun):
-                before = tokens(PRONOUNS[node.owner.pronoun][1], (id(node.owner), ""), (id(node), "owner"))
-            else:
-                before = self.say(node.owner) + tokens(
-                    "'" if isinstance(node.owner, Thing) and node.owner.plural else "'s", (id(node), "owner")
-                )
+            before = self.owner(node.owner, (id(node), "owner"))
         elif node.determiner == "a":
             before = tokens("an" if head[0][0][0] in "aeiou" and head[0][0][:3] not in ("uni", "use") else "a", link)
         elif node.determiner in ("this", "that") and node.plural:
@@ -90,10 +91,17 @@ class English(Realiser):
         after = self.relative(node.relative, node) if node.relative else []
         return before + count + head + after
 
-    def noun(self, word: Word, plural: bool) -> list[Token]:
+    def owner(self, node: Any, link: Link) -> list[Token]:
+        """My, Anna's, my teachers'."""
+        if isinstance(node, Pronoun):
+            return tokens(PRONOUNS[node.pronoun][1], (id(node), ""), link)
+        return self.say(node) + tokens("'" if isinstance(node, Thing) and node.plural else "'s", link)
+
+    def noun(self, word: Word, many: bool) -> list[Token]:
+        """Shoe or shoes; only the last word of a compound changes."""
         entry = self.words.nouns[word.lemma]
         *first, last = entry.english.split()
-        return tokens((*first, *entry.plural.split()[-1:]) if plural else (*first, last), (id(word), ""))
+        return tokens((*first, *entry.plural.split()[-1:]) if many else (*first, last), (id(word), ""))
 
     def word(self, word: Word | None) -> list[Token]:
         """An adjective or adverb as it stands in the lexicon."""
@@ -113,6 +121,7 @@ class English(Realiser):
         return preposition + tokens("the", (id(node), "determiner")) + self.noun(node.noun, False)
 
     def time(self, node: Time) -> list[Token]:
+        """Yesterday."""
         return self.word(node.when)
 
     def agreement(self, node: Any) -> str:
@@ -173,13 +182,12 @@ class English(Realiser):
         early = tokens(asked.question, (id(asked), "")) if asked else []
         late: list[Token] = []
         if isinstance(node.time, Time):
-            if node.time.front_en and not node.time.front_en.usual:
+            if unusual(node.time.front_en):
                 early = self.time(node.time)
             else:
                 late = self.time(node.time)
-        before = (
-            tokens("before", tense) if node.tense == "experience" and mood != "question" and not node.negative else []
-        )
+        told = node.tense == "experience" and mood != "question" and not node.negative
+        before = tokens("before", tense) if told else []
         where = self.place(node.place) if isinstance(node.place, Place) else []
         start = early + (helper + known if inverted else known + helper)
         return start + adverb + action + self.complements(node) + self.word(node.manner) + where + before + late
@@ -191,21 +199,23 @@ class English(Realiser):
         done = done + tokens(verb.particle, (id(node.verb), ""))
         if node.recipient:
             to = self.say(node.recipient, "object")
-            if node.dative and not node.dative.usual:
+            if unusual(node.dative):
                 return done + tokens("to", (id(node), "to")) + to
             return to + done
         return done + (self.place(node.goal) if node.goal else [])
 
     def quality(self, node: Quality, mood: str, subject: Any = None) -> list[Token]:
+        """The soup is very hot."""
         subject = node.subject or subject
         be = tokens(self.be(subject, node.past), (id(node), "be"))
         about = tokens("not", (id(node), "not")) if node.negative else tokens(node.degree, (id(node), "degree"))
         when = self.time(node.time) if node.time else []
-        front = when if node.time and node.time.front_en and not node.time.front_en.usual else []
+        front = when if node.time and unusual(node.time.front_en) else []
         known = be + self.say(subject) if mood == "question" else self.say(subject) + be
         return front + known + about + self.word(node.adjective) + ([] if front else when)
 
     def comparison(self, node: Comparison, mood: str) -> list[Token]:
+        """Anna is taller than Tom; is not as tall as Tom."""
         start = self.say(node.subject) + tokens(self.be(node.subject), (id(node), "be"))
         adjective, act = self.words.adjectives[node.adjective.lemma], (id(node.adjective), "")
         than = self.say(node.than, "object")
@@ -216,26 +226,28 @@ class English(Realiser):
         return start + degree + tokens(adjective.comparative, act) + tokens("than", (id(node), "than")) + than
 
     def location(self, node: Location, mood: str) -> list[Token]:
-        be, no = (
-            tokens(self.be(node.subject), (id(node), "be")),
-            tokens("not", (id(node), "not")) if node.negative else [],
-        )
+        """My key is under the table."""
+        be = tokens(self.be(node.subject), (id(node), "be"))
+        no = tokens("not", (id(node), "not")) if node.negative else []
         subject, place = self.say(node.subject), self.say(node.place)
         if isinstance(node.place, Asked):
             return place + be + subject
         return (be + subject if mood == "question" else subject + be) + no + place
 
     def existence(self, node: Existence, mood: str) -> list[Token]:
+        """There is a cat in the garden."""
         there, be = tokens("there", (id(node), "be")), tokens(self.be(node.thing), (id(node), "be"))
         no = tokens("no", (id(node), "not")) if node.negative else []
         return (be + there if mood == "question" else there + be) + no + self.say(node.thing) + self.place(node.place)
 
     def identity(self, node: Identity, mood: str) -> list[Token]:
+        """Anna is a doctor."""
         subject, be = self.say(node.subject), tokens(self.be(node.subject), (id(node), "be"))
         no = tokens("not", (id(node), "not")) if node.negative else []
         return (be + subject if mood == "question" else subject + be) + no + self.say(node.role)
 
     def report(self, node: Report, mood: str) -> list[Token]:
+        """Anna says that Tom is tired."""
         verb, singular = self.words.verbs[node.verb.lemma], self.agreement(node.subject) == "he"
         no = tokens("does not" if singular else "do not", (id(node), "not")) if node.negative else []
         said = tokens(verb.forms["present" if singular and not no else "base"], (id(node.verb), ""))
@@ -249,6 +261,6 @@ class English(Realiser):
         effect = self.event(node.effect, "statement", node.subject)[len(whole) :]
         cause = self.quality(node.cause, "statement", node.subject)[len(whole) :]
         why = tokens("because", (id(node), "because"))
-        if node.order and not node.order.usual:
+        if unusual(node.order):
             return why + whole + cause + tokens(",", (id(node), "comma")) + again + effect
         return whole + effect + why + again + cause

@@ -97,10 +97,10 @@ class Grammar:
         rules = expansion.rules
         rule = rules[0] if len(rules) == 1 else rules[bisect_right(expansion.cumulative, chance())]
         log_probs[rule.language] += rule.log_p
-        if not rule.parts:
-            return rule.build(**rule.constants)
-        if not rule.expansions:
+        if rule.parts and not rule.expansions:
             rule.expansions = [(name, self.expand(part)) for name, part in rule.parts]
+        if rule.build is the_same:
+            return self._draw(rule.expansions[0][1], chance, log_probs) if rule.parts else rule.constants.get("part")
         fields = rule.constants.copy()
         for name, part in rule.expansions:
             fields[name] = self._draw(part, chance, log_probs)

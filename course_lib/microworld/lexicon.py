@@ -7,9 +7,10 @@ are explained at the head of each table. A mistake in a table is reported with i
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -129,9 +130,11 @@ class Lexicon:
                 found[lemma] = None
         return list(found)
 
-    def has_senses(self, verb: Verb) -> bool:
-        """Whether another verb looks the same in English: "finish" a book, a meal."""
-        return any(other is not verb and printed(other.lemma) == printed(verb.lemma) for other in self.verbs.values())
+    @cached_property
+    def ambiguous_verbs(self) -> set[str]:
+        """The verbs that look like another one in English: "finish" a book, a meal."""
+        looks = Counter(printed(lemma) for lemma in self.verbs)
+        return {lemma for lemma in self.verbs if looks[printed(lemma)] > 1}
 
     def first(self, size: int) -> Lexicon:
         """A cut-down lexicon: the first `size` words of each kind (for worlds small enough to enumerate)."""

@@ -29,10 +29,15 @@ USUAL = {
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A free choice of wording. It is not part of the meaning: two meanings are equal whatever their choices."""
+    """A free choice of wording. Not part of the meaning: fields that hold one take no part in comparisons."""
 
     name: str
     usual: bool
+
+
+def unusual(choice: Choice | None) -> bool:
+    """Whether there is a choice here, and it fell on the less usual wording."""
+    return choice is not None and not choice.usual
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -45,17 +50,12 @@ class Node:
         return f"{type(self).__name__}({inner})"
 
 
-def choice() -> Any:
-    """A field that holds a choice, left out of comparisons and of the printed meaning."""
-    return field(default=None, compare=False, repr=False)
-
-
 @dataclass(frozen=True, slots=True, repr=False)
 class Word(Node):
     """A word of the lexicon, by lemma."""
 
     lemma: str
-    synonym: Choice | None = choice()
+    synonym: Choice | None = field(default=None, compare=False, repr=False)
 
     def __repr__(self) -> str:
         return repr(self.lemma)
@@ -116,8 +116,8 @@ class Time(Node):
     """Yesterday · 昨天."""
 
     when: Word
-    front_en: Choice | None = choice()
-    front_zh: Choice | None = choice()
+    front_en: Choice | None = field(default=None, compare=False, repr=False)
+    front_zh: Choice | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -136,9 +136,9 @@ class Event(Node):
     frequency: Word | None = None
     manner: Word | None = None
     modal: Word | None = None
-    order: Choice | None = choice()  # 把
-    dative: Choice | None = choice()
-    wording: Choice | None = choice()  # 没有, 在
+    order: Choice | None = field(default=None, compare=False, repr=False)  # 把
+    dative: Choice | None = field(default=None, compare=False, repr=False)
+    wording: Choice | None = field(default=None, compare=False, repr=False)  # 没有, 在
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -147,7 +147,7 @@ class Relative(Node):
 
     clause: Event
     gap: str
-    order: Choice | None = choice()
+    order: Choice | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -216,7 +216,7 @@ class Because(Node):
     subject: Any
     effect: Event
     cause: Quality
-    order: Choice | None = choice()
+    order: Choice | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -10,6 +10,7 @@ herself. And every symbol carries a *depth* (`d`): how many clauses and possesso
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 
 from course_lib.microworld.grammar import Grammar, Rule, S, Symbol
 from course_lib.microworld.lexicon import Adjective, Lexicon, Verb, lexicon
@@ -29,6 +30,7 @@ from course_lib.microworld.meanings import (
 FRAMES = {"intransitive": 20, "transitive": 42, "result": 17, "put": 5, "ditransitive": 8, "place": 9}
 PRONOUNS = (("I", "he", "we"), ("you", "she", "they"))  # by circle
 FAMILIAR = ("kin", "social", "teacher", "doctor", "student")  # people who are somebody's
+PEOPLE = ("person", "kin", "social")  # objects that are phrases for people rather than nouns
 UNOWNED = ("wild", "waters", "outdoors", "building", "store", "eatery")  # things that are nobody's
 ASSERTED = ("never", "sometimes")  # adverbs of frequency that do not fit a question
 PLACES = ("room", "workroom", "store", "eatery", "building", "outdoors")
@@ -40,60 +42,55 @@ LANDMARKS = {  # relation -> what has such a side; "" is the noun's own preposit
     "in front of": ("sofa", "door", "window", "cupboard", "car"),
 }
 
-# Determiners, by how a noun is counted and how definite the phrase is: (weight, determiner, plural, count).
-# "new" (a, two, some), "one" (a, some), "known" (the, my), "general" (books), "any" (a book, books: "new" after a
+OWNED = 0.35  # how many known things have an owner instead of a determiner
+
+# Determiners, by how a noun is counted and how definite the phrase is: (determiner, plural, number) with weights.
+# "new" (a, two, some), "one" (a, some), "known" (the, this), "general" (books), "any" (a book, books: "new" after a
 # negation and in questions), "person" (that teacher). A phrase may mix these: (("new", 3), ("known", 4)).
 Form = tuple[str, bool, int | None]
 Mix = tuple[tuple[str, float], ...]
 BARE: dict[Form, float] = {("", False, None): 1}
-COUNTABLE: dict[str, dict[Form, float]] = {
-    "new": {
-        ("a", False, None): 10,
-        ("", True, 2): 2.5,
-        ("", True, 3): 1.5,
-        ("", True, 4): 0.7,
-        ("", True, 5): 0.7,
-        ("", True, 6): 0.4,
-        ("some", True, None): 2,
-        ("a lot of", True, None): 1.2,
+UNCOUNTED = {"new": BARE, "one": BARE, "known": BARE, "general": BARE, "any": BARE}
+DETERMINERS: dict[str, dict[str, dict[Form, float]]] = {
+    "": {  # countable
+        "new": {
+            ("a", False, None): 10,
+            ("", True, 2): 2.5,
+            ("", True, 3): 1.5,
+            ("", True, 4): 0.7,
+            ("", True, 5): 0.7,
+            ("", True, 6): 0.4,
+            ("some", True, None): 2,
+            ("a lot of", True, None): 1.2,
+        },
+        "known": {
+            ("the", False, None): 8,
+            ("the", True, None): 1.5,
+            ("this", False, None): 2,
+            ("this", True, None): 0.7,
+            ("that", False, None): 1.2,
+            ("that", True, None): 0.5,
+            ("the", True, 2): 0.5,
+        },
+        "one": {("a", False, None): 5, ("some", True, None): 1},
+        "general": {("", True, None): 1},
+        "any": {("a", False, None): 3, ("", True, None): 1},
+        "person": {("the", False, None): 7, ("the", True, None): 1, ("that", False, None): 2, ("this", False, None): 1},
     },
-    "known": {
-        ("the", False, None): 8,
-        ("the", True, None): 1.5,
-        ("this", False, None): 2,
-        ("this", True, None): 0.7,
-        ("that", False, None): 1.2,
-        ("that", True, None): 0.5,
-        ("the", True, 2): 0.5,
-        ("owner", False, None): 8,
+    "unit": {  # a cup of tea, two pairs of shoes
+        **UNCOUNTED,
+        "new": {
+            ("a", False, None): 6,
+            ("", False, 2): 2,
+            ("", False, 3): 1,
+            ("some", False, None): 2,
+            ("a lot of", False, None): 1,
+        },
+        "one": {("a", False, None): 5, ("some", False, None): 1},
+        "known": {("the", False, None): 6, ("this", False, None): 1.5, ("that", False, None): 0.7},
     },
-    "one": {("a", False, None): 5, ("some", True, None): 1},
-    "general": {("", True, None): 1},
-    "any": {("a", False, None): 3, ("", True, None): 1},
-    "person": {
-        ("the", False, None): 7,
-        ("the", True, None): 1,
-        ("that", False, None): 2,
-        ("this", False, None): 1,
-    },
-}
-UNCOUNTABLE: dict[str, dict[Form, float]] = {"new": BARE, "one": BARE, "known": BARE, "general": BARE, "any": BARE}
-MASS = UNCOUNTABLE | {"known": {("the", False, None): 5, ("owner", False, None): 4}}
-UNITS = MASS | {  # a cup of tea, two pairs of shoes
-    "new": {
-        ("a", False, None): 6,
-        ("", False, 2): 2,
-        ("", False, 3): 1,
-        ("some", False, None): 2,
-        ("a lot of", False, None): 1,
-    },
-    "one": {("a", False, None): 5, ("some", False, None): 1},
-    "known": {
-        ("the", False, None): 6,
-        ("this", False, None): 1.5,
-        ("that", False, None): 0.7,
-        ("owner", False, None): 5,
-    },
+    "mass": {**UNCOUNTED, "known": {("the", False, None): 1}},  # homework
+    "bare": UNCOUNTED,  # maths
 }
 NEW: Mix = (("new", 1),)
 ONE: Mix = (("one", 1),)
@@ -101,6 +98,11 @@ KNOWN: Mix = (("known", 1),)
 GENERAL: Mix = (("general", 1),)
 ANY: Mix = (("any", 1),)
 PERSON: Mix = (("person", 1),)
+
+
+def determined(noun: Word, form: Form, adjective: Word | None) -> Thing:
+    """A thing with the determiner and number of a `Form`."""
+    return Thing(noun, *form, adjective)
 
 
 class Phrases(Grammar):
@@ -126,7 +128,6 @@ class Phrases(Grammar):
         self.words = words or lexicon()
         self.max_depth, self.held_out, self.favour, self.nesting = max_depth, held_out, favour, nesting
         self._pools: dict[tuple[tuple[str, ...], int | None], list[str]] = {}
-        self._forms: dict[tuple[int, Mix, bool], dict[Form, float]] = {}
         self._frames: dict[str, list[tuple[float, Verb]]] = {}
 
     # People and things ------------------------------------------------------------------------------------------
@@ -200,44 +201,45 @@ class Phrases(Grammar):
         return rules
 
     def phrase(self, noun: str, mix: Mix, c: int, d: int, adjective: bool, relative: bool) -> list[Rule]:
-        """What goes around a noun: determiner, number, adjective, owner, relative clause · 那两只大猫、安娜买的那本书."""
-        entry, word, rules = self.words.nouns[noun], S("word", "nouns", noun), []
-        for (determiner, plural, count), weight in self.forms(noun, mix).items():
-            owner = S("owner", c, d) if determiner == "owner" else None
-            fields = {"noun": word, "plural": plural or entry.number == "plural", "count": count, "owner": owner}
-            fields["determiner"] = "" if owner else determiner
-            if adjective:
-                fields["adjective"] = S("attribute", noun, owner is not None)
-            rules.append(Rule(weight, Thing, **fields))
-        if relative and d > 0 and self.has_relative(noun):
+        """What goes around a noun: determiner and number, adjective, owner, relative clause · 那两只大猫、我的新书."""
+        entry, word, owned = self.words.nouns[noun], S("word", "nouns", noun), self.owned_share(noun, mix)
+        plain, short = (S("attribute", noun, short) if adjective else None for short in (False, True))
+        form, plural = S("form", self.counting(noun), mix, entry.number == "plural"), entry.number == "plural"
+        rules = [Rule(1 - owned, determined, noun=word, form=form, adjective=plain)]
+        rules.append(Rule(owned, Thing, noun=word, owner=S("owner", c, d), plural=plural, adjective=short))
+        if relative and d > 0 and noun in self.relative_nouns:
             rules.append(Rule(0.5 * self.nesting, part=S("described_noun", noun, c, d)))
         return rules
+
+    def counting(self, noun: str) -> str:
+        """How a noun is counted: a key of `DETERMINERS`."""
+        entry = self.words.nouns[noun]
+        return "unit" if entry.unit else entry.number
+
+    def owned_share(self, noun: str, mix: Mix) -> float:
+        """How often a noun phrase has an owner: only if it is known, and never somebody's tiger."""
+        nobodys = self.words.nouns[noun].kind in UNOWNED or self.counting(noun) == "bare"
+        return 0.0 if nobodys else OWNED * dict(mix).get("known", 0) / sum(share for _, share in mix)
+
+    def form(self, counting: str, mix: Mix, plural: bool) -> list[Rule]:
+        """Determiner, whether plural, and number: the two ... · 那两……."""
+        weights: dict[Form, float] = {}
+        for style, share in mix:
+            share *= 1 - OWNED if style == "known" else 1
+            table = DETERMINERS[counting][style]
+            for form, weight in table.items():
+                weights[form] = weights.get(form, 0.0) + share * weight / sum(table.values())
+        return [Rule(w, part=(word, more or plural, count)) for (word, more, count), w in weights.items()]
 
     def described_noun(self, noun: str, c: int, d: int) -> list[Rule]:
         """The girl who likes dogs, the book that Anna bought · 那个喜欢狗的女孩、安娜买的那本书."""
         relative = S("relative", noun, c, d - 1)
         return [Rule(1, Thing, noun=S("word", "nouns", noun), determiner="the", relative=relative)]
 
-    def has_relative(self, noun: str) -> bool:
-        """Whether a relative clause can describe a noun: one thing or person, that one can do something to or that acts."""
-        return not self.words.nouns[noun].number and bool(self.relative(noun, 0, 0))
-
-    def forms(self, noun: str, mix: Mix) -> dict[Form, float]:
-        """The determiners that a noun can have, with weights that sum to 1."""
-        entry = self.words.nouns[noun]
-        owned = entry.kind not in UNOWNED
-        tables = UNITS if entry.unit else MASS if entry.number == "mass" else UNCOUNTABLE if entry.number else COUNTABLE
-        key = (id(tables), mix, owned)
-        if key not in self._forms:
-            forms: dict[Form, float] = {}
-            shares = sum(share for _, share in mix)
-            for style, share in mix:
-                table = {form: weight for form, weight in tables[style].items() if owned or form[0] != "owner"}
-                total = sum(table.values()) * shares
-                for form, weight in table.items():
-                    forms[form] = forms.get(form, 0.0) + weight * share / total
-            self._forms[key] = forms
-        return self._forms[key]
+    @cached_property
+    def relative_nouns(self) -> set[str]:
+        """The nouns that a relative clause can describe: see `World`."""
+        raise NotImplementedError
 
     def attribute(self, noun: str, short: bool) -> list[Rule]:
         """Perhaps an adjective; `short` keeps to those that need no 的, where an owner already has one."""
@@ -249,10 +251,6 @@ class Phrases(Grammar):
         total = sum(weight for weight, _ in suitable)
         rules = [Rule(weight / total, part=S("word", "adjectives", word.lemma)) for weight, word in suitable]
         return [Rule(3), *rules]
-
-    def relative(self, noun: str, c: int, d: int) -> list[Rule]:
-        """The rules for relative clauses: see `World`."""
-        raise NotImplementedError
 
     def role(self) -> list[Rule]:
         """A doctor, as what somebody is · （是）医生."""
@@ -354,6 +352,3 @@ class Phrases(Grammar):
         kind = self.words.nouns[noun].kind
         person = "person" in adjective.classes and kind in ("people", "role")
         return person or noun in adjective.classes or kind in adjective.classes
-
-
-PEOPLE = ("person", "kin", "social")  # objects of a verb that are phrases for people rather than nouns

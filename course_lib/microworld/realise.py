@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from course_lib.microworld.lexicon import Lexicon, lexicon
-from course_lib.microworld.meanings import Name, Place, Pronoun, Thing
+from course_lib.microworld.meanings import Name, Pronoun, Sentence
 
 Link = tuple[int, str]  # the identity of a node, and which aspect of it
 Token = tuple[str, tuple[Link, ...]]
@@ -39,8 +39,8 @@ class Realiser(ABC):
     def __init__(self, words: Lexicon | None = None) -> None:
         self.words = words or lexicon()
 
-    def realise(self, meaning: Any) -> Realisation:
-        """Say a meaning, or a part of one, with the wordings that its choices ask for."""
+    def realise(self, meaning: Sentence) -> Realisation:
+        """Say a meaning, with the wordings that its choices ask for."""
         said = self.say(meaning)
         words = tuple([word for word, _ in said])
         return Realisation(words, self.write(words), tuple([links for _, links in said]))

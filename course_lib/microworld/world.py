@@ -8,6 +8,7 @@ and the depths `d` are explained in `phrases.py`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 from course_lib.microworld.grammar import Rule, S, Symbol
@@ -29,7 +30,7 @@ from course_lib.microworld.meanings import (
 from course_lib.microworld.phrases import ANY, FRAMES, GENERAL, KNOWN, NEW, ONE, PEOPLE, PLACES, Mix, Phrases
 
 # All numbers below are weights: only their ratios within a line count.
-CLAUSES = {"event": 62, "state": 10, "have": 4, "quality": 15, "location": 4, "existence": 4, "identity": 4}
+CLAUSES = {"event": 62, "state": 10, "have": 4, "quality": 17, "location": 4, "existence": 4, "identity": 4}
 TENSES = {  # affirmative, negative
     "past": (30, 8),
     "experience": (7, 3),
@@ -128,7 +129,7 @@ class World(Phrases):
         if mood in ("relative", "reason", "who", "where") and "person" not in verb.subject:
             return False
         if mood == "what":  # the object would tell the sense of "finish": 吃完, 看完
-            return verb.frame in ("transitive", "result") and not self.words.has_senses(verb)
+            return verb.frame in ("transitive", "result") and verb.lemma not in self.words.ambiguous_verbs
         if mood == "where":
             return bool(self.words.members(verb.place)) and verb.frame in ("transitive", "intransitive")
         return mood != "relative" or (verb.frame in ("transitive", "intransitive") and not people)
@@ -219,20 +220,19 @@ class World(Phrases):
     ) -> Iterator[tuple[float, dict[str, Any]]]:
         """When. Habits have a time phrase or an adverb of frequency, so that no tense looks like another."""
         asked, front = mood in ("yes-no", "who", "what", "where"), mood == "statement"
+        able = tense == "modal" and "C" in verb.tenses  # can swim, at any time
         if mood == "when":
             yield 1, {"time": Asked("when")}
         elif tense == "habit" and not negative:
             yield 6, {"frequency": S("frequency", asked)}
             yield 0 if plain or asked else 4, {"time": S("time", "habit", front)}
             yield 6 if asked and mood != "who" else 0, {}
-        elif plain or tense not in TIMED or mood in ("who", "what", "where") or "C" in verb.tenses and tense == "modal":
+        elif plain or able or tense not in TIMED or mood in ("who", "what", "where"):
             yield 1, {}
         else:
-            yield (
-                TIMED[tense],
-                {"time": S("time", "future" if tense == "modal" else tense, front and tense != "progressive")},
-            )
-            yield 1 - TIMED[tense], {}
+            kind, often = "future" if tense == "modal" else tense, TIMED[tense]
+            yield often, {"time": S("time", kind, front and tense != "progressive")}
+            yield 1 - often, {}
 
     def object(self, lemma: str, mix: Mix, c: int, d: int) -> list[Rule]:
         """Whom or what it is done to; now and then two of a kind (an apple and two pears)."""
@@ -256,7 +256,7 @@ class World(Phrases):
     def described_object(self, lemma: str, c: int, d: int) -> list[Rule]:
         """An object with a relative clause: (Tom read) the book that Anna bought."""
         people = self.words.members(("people", "role")) if "person" in self.words.verbs[lemma].object else []
-        nouns = people + [noun for noun in self.pool(("verb", lemma), None) if self.has_relative(noun)]
+        nouns = people + [noun for noun in self.pool(("verb", lemma), None) if noun in self.relative_nouns]
         return [Rule(self.weight(noun), part=S("described_noun", noun, c, d)) for noun in nouns]
 
     def modal(self, tenses: str, doubtful: bool) -> list[Rule]:
@@ -280,6 +280,15 @@ class World(Phrases):
             for weight, verb in self.verbs("transitive", "result")
             if "P" in verb.tenses and noun in self.pool(("verb", verb.lemma), None)
         ]
+
+    @cached_property
+    def relative_nouns(self) -> set[str]:
+        """The nouns that a relative clause can describe: people act, countable things have something done to them."""
+        nouns = set(self.words.members(("people", "role")))
+        for _, verb in self.verbs("transitive", "result"):
+            if "P" in verb.tenses:
+                nouns.update(self.pool(("verb", verb.lemma), None))
+        return {noun for noun in nouns if not self.words.nouns[noun].number}
 
     def gapped(self, lemma: str, c: int, d: int) -> list[Rule]:
         """(The book that) Anna bought · 安娜买（的那本书）."""
