@@ -373,7 +373,11 @@ def test_an_empty_file_is_refused(tmp_path: Path, data: str) -> None:
         read_text(write(tmp_path / "a.txt", data))
 
 
-@pytest.mark.parametrize("data", [gzip.compress(PLAY)[:-11], b"not gzip at all", gzip.compress(PLAY)[:19] + b"x" * 23])
+@pytest.mark.parametrize(
+    "data",
+    [gzip.compress(PLAY)[:-11], b"not gzip at all", gzip.compress(PLAY)[:19] + b"x" * 23],
+    ids=["truncated", "not gzip", "tampered"],  # the bytes hold the time and would differ between test processes
+)
 def test_a_damaged_archive_is_named(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "a.txt.gz"
     path.write_bytes(data)
