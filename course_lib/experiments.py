@@ -26,10 +26,11 @@ from typing import Any
 
 import torch
 
+from course_lib import microworld
 from course_lib.batching import TokenBatches
-from course_lib.datasets import Corpus, load
+from course_lib.datasets import MICROWORLD, Corpus, load
 from course_lib.decoding import translate
-from course_lib.metrics import Score, bleu, chrf
+from course_lib.metrics import Score, bleu, chrf, exact_match
 from course_lib.models import ModelConfig, Seq2Seq
 from course_lib.tokenizers import BPETokenizer, Tokenizer, WordTokenizer
 from course_lib.training import TrainConfig, Trainer, evaluate
@@ -99,10 +100,10 @@ TRANSLATIONS: dict[tuple[str, float], Translation] = {
         512,
         {"steps": 2600, "lr": 1.6e-3, "average_decay": 0.995},
     ),
-    ("microworld/parallel", 1.5): _microworld(
+    (MICROWORLD, 1.5): _microworld(
         {"d_model": 64, "d_ff": 256}, 256, {"steps": 2000, "lr": 4e-3, "label_smoothing": 0.05, "average_decay": 0.99}
     ),
-    ("microworld/parallel", 18): _microworld(
+    (MICROWORLD, 18): _microworld(
         {"d_model": 128, "d_ff": 512}, 384, {"steps": 8000, "lr": 2e-3, "label_smoothing": 0, "average_decay": 0.998}
     ),
 }
@@ -110,7 +111,12 @@ TRANSLATIONS: dict[tuple[str, float], Translation] = {
 
 @dataclass
 class Run:
-    """What one seed gave. ``scores`` maps e.g. "test/bleu/beam" to a value and its signature."""
+    """What one seed gave.
+
+    ``scores`` maps e.g. "test/bleu/beam" to a value and its signature. On the micro-world "test/bleu/best possible" is
+    the score of a translator that always answers with the most probable translation, and ``nats_per_sentence`` puts the
+    model's cross-entropy on the test split beside the exact floor: the mean of −ln p(target | source).
+    """
 
     seed: int
     parameters: int
@@ -120,6 +126,7 @@ class Run:
     nats_per_token: float  # on the validation split
     length_penalty: float
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    nats_per_sentence: dict[str, float] = field(default_factory=dict)
     validations: list[tuple[int, float]] = field(default_factory=list)
 
     def add(self, name: str, score: Score) -> None:
@@ -181,6 +188,27 @@ def score_translator(model: Seq2Seq, tokenizer: Tokenizer, corpus: Corpus, recip
         for search, hypotheses in searches.items():
             run.add(f"{split}/bleu/{search}", bleu(hypotheses, references, recipe.target))
         run.add(f"{split}/chrf/beam", chrf(searches["beam"], references))
+
+
+def compare_with_truth(model: Seq2Seq, tokenizer: Tokenizer, corpus: Corpus, recipe: Translation, run: Run) -> None:
+    """Micro-world only: what is the best that any model could do, and how far from it is this one?"""
+    draws = corpus.draws("test")
+    pairs = corpus.pairs("test", recipe.source, recipe.target)
+    encoded = [tuple(map(tokenizer.encode, pair)) for pair in pairs]
+    targets = sum(len(target) + 1 for _, target in encoded)
+    run.nats_per_sentence = {
+        "model": round(evaluate(model, TokenBatches(encoded, 4096)) * targets / len(draws), 4),
+        "floor": round(-sum(draw.conditional_log_prob_zh for draw in draws) / len(draws), 4),
+    }
+    one = [target for _, target in pairs]
+    every = [[text for text, _ in microworld.references(draw.meaning, "zh")] for draw in draws]
+    sources = [source for source, _ in pairs]
+    hypotheses = translate(model, tokenizer, tokenizer, sources, recipe.beam_size, run.length_penalty)
+    best = [microworld.best(draw.meaning, "zh") for draw in draws]
+    run.add("test/bleu/best possible", bleu(best, one, "zh"))
+    run.add("test/bleu of all references/beam", bleu(hypotheses, every, "zh"))
+    run.add("test/bleu of all references/best possible", bleu(best, every, "zh"))
+    run.add("test/exact match of all references/beam", exact_match(hypotheses, every))
 
 
 def machine() -> dict[str, Any]:
@@ -254,6 +282,8 @@ def run_translation(corpus_name: str, minutes: float, seeds: Sequence[int], prog
             continue
         model, tokenizer, run = train_translator(corpus, recipe, seed, progress)
         score_translator(model, tokenizer, corpus, recipe, run)
+        if corpus_name == MICROWORLD:
+            compare_with_truth(model, tokenizer, corpus, recipe, run)
         result["runs"].append(asdict(run) | {"machine": machine(), "versions": versions()})
         result["runs"].sort(key=lambda r: r["seed"])
         result["mean"] = {
@@ -287,7 +317,7 @@ def main(arguments: Sequence[str]) -> int:
         epilog="recipes: " + "; ".join(f"--corpus {corpus} --minutes {m:g}" for corpus, m in TRANSLATIONS),
     )
     parser.add_argument("name", choices=["translation"])
-    parser.add_argument("--corpus", default="microworld/parallel")
+    parser.add_argument("--corpus", default=MICROWORLD)
     parser.add_argument("--minutes", type=float, help="core-minutes of training (default: the longest of the corpus)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args(arguments)
