@@ -461,7 +461,12 @@ def run(path: Path) -> None:
     os.environ["TQDM_DISABLE"] = "1"
     where_to = {"metadata": {"path": str(path.parent)}}
     NotebookClient(
-        notebook, timeout=CELL_TIMEOUT, kernel_name="python3", record_timing=False, resources=where_to
+        notebook,
+        timeout=CELL_TIMEOUT,
+        kernel_name="python3",
+        record_timing=False,
+        coalesce_streams=True,  # where the kernel cuts what a cell prints depends on the load of the machine
+        resources=where_to,
     ).execute()
     write(notebook, path)
 

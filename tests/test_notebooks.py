@@ -268,6 +268,15 @@ def test_a_run_is_repeatable_to_the_byte_and_can_be_edited_as_text(notebook):
     assert edited[1] == stored.code[1]
 
 
+def test_what_a_cell_prints_is_one_output_however_the_kernel_cuts_it(notebook):  # fault 36
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    content["cells"][1]["source"] = "import time\nprint('a', flush=True)\ntime.sleep(0.3)\nprint('b', flush=True)"
+    content["cells"] = content["cells"][:2]
+    notebook.write_text(json.dumps(content), encoding="utf-8")
+    tools.run(notebook)
+    assert [tools.text_of(output["text"]) for output in tools.Notebook.read(notebook).code[0]["outputs"]] == ["a\nb\n"]
+
+
 def test_a_run_that_fails_leaves_the_notebook_as_it_was(notebook):
     content = json.loads(notebook.read_text(encoding="utf-8"))
     content["cells"][1]["source"] = "1 / 0"
