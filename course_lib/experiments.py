@@ -65,7 +65,7 @@ class Translation:
     beam_size: int = 4
 
 
-def _multi30k(vocab_size: int, max_tokens: int, model: dict[str, Any], train: dict[str, Any]) -> Translation:
+def _multi30k(vocab_size: int, model: dict[str, Any], max_tokens: int, train: dict[str, Any]) -> Translation:
     return Translation("de", "en", vocab_size, model, max_tokens, train, ("test_2016_flickr",))
 
 
@@ -78,27 +78,30 @@ def _microworld(model: dict[str, Any], max_tokens: int, train: dict[str, Any]) -
 # (corpus, core-minutes) → recipe
 TRANSLATIONS: dict[tuple[str, float], Translation] = {
     ("multi30k", 3.6): _multi30k(
-        4000, 384, {"d_model": 128, "d_ff": 512}, {"steps": 1350, "lr": 2e-3, "average_decay": 0.995}
+        3000,
+        {"d_model": 96, "d_ff": 384, "dropout": 0.0, "positions": "rotary"},
+        256,
+        {"steps": 2800, "lr": 3e-3, "average_decay": 0.99},
     ),
     ("multi30k", 9): _multi30k(
         4000,
-        384,
-        {"d_model": 160, "d_ff": 640, "n_encoder_layers": 3},
-        {"steps": 2200, "lr": 1.8e-3, "average_decay": 0.995},
+        {"d_model": 128, "d_ff": 512, "n_encoder_layers": 3, "dropout": 0.05, "positions": "rotary"},
+        256,
+        {"steps": 4400, "lr": 2.5e-3, "average_decay": 0.995},
     ),
     ("multi30k", 18): _multi30k(
         4000,
-        512,
-        {"d_model": 192, "d_ff": 768, "n_encoder_layers": 3, "dropout": 0.15},
-        {"steps": 2600, "lr": 1.6e-3, "average_decay": 0.995},
+        {"d_model": 160, "d_ff": 640, "n_encoder_layers": 3, "dropout": 0.1, "positions": "rotary"},
+        384,
+        {"steps": 4600, "lr": 2e-3, "average_decay": 0.995},
     ),
     ("tatoeba-cmn", 18): Translation(
         "zh",
         "en",
         6000,
-        {"d_model": 192, "d_ff": 768, "n_encoder_layers": 3, "dropout": 0.15},
-        512,
-        {"steps": 2600, "lr": 1.6e-3, "average_decay": 0.995},
+        {"d_model": 160, "d_ff": 640, "n_encoder_layers": 3, "dropout": 0.1, "positions": "rotary"},
+        384,
+        {"steps": 4600, "lr": 2e-3, "average_decay": 0.995},
     ),
     (MICROWORLD, 1.5): _microworld(
         {"d_model": 64, "d_ff": 256}, 256, {"steps": 2000, "lr": 4e-3, "label_smoothing": 0.05, "average_decay": 0.99}
