@@ -136,26 +136,20 @@ class Lexicon:
         looks = Counter(printed(lemma) for lemma in self.verbs)
         return {lemma for lemma in self.verbs if looks[printed(lemma)] > 1}
 
-    def first(self, size: int) -> Lexicon:
-        """A cut-down lexicon: the first `size` words of each kind (for worlds small enough to enumerate)."""
+    def only(self, lemmas: Iterable[str]) -> Lexicon:
+        """A cut-down lexicon of these words (for worlds small enough to enumerate)."""
+        keep = frozenset(lemmas)
 
-        def cut(words: dict[str, Word], kind: str) -> dict[str, Word]:
-            seen: dict[str, int] = {}
-            kept = {}
-            for lemma, word in words.items():
-                group = getattr(word, kind, "")
-                seen[group] = seen.get(group, 0) + 1
-                if seen[group] <= size:
-                    kept[lemma] = word
-            return kept
+        def cut(words: dict[str, Word]) -> dict[str, Word]:
+            return {lemma: word for lemma, word in words.items() if lemma in keep}
 
         return Lexicon(
-            cut(self.nouns, "kind"),
-            cut(self.verbs, "frame"),
-            cut(self.adjectives, "uses"),
-            cut(self.adverbs, "kind"),
-            cut(self.names, "gender"),
-            self.reasons[:size],
+            nouns=cut(self.nouns),
+            verbs=cut(self.verbs),
+            adjectives=cut(self.adjectives),
+            adverbs=cut(self.adverbs),
+            names=cut(self.names),
+            reasons=tuple(reason for reason in self.reasons if reason.adjective in keep),
         )
 
 

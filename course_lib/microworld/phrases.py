@@ -180,7 +180,7 @@ class Phrases(Grammar):
 
     def owned(self, kinds: tuple[str, ...], c: int, d: int) -> list[Rule]:
         """My mother, Tom's friends · 我妈妈、汤姆的朋友."""
-        nouns = self.pool(("class", *kinds), c) or self.pool(("class", *kinds), None)
+        nouns = self.pool(("class", *kinds), c)
         return [
             Rule(self.weight(noun) * share, Thing, noun=S("word", "nouns", noun), owner=S("owner", c, d), plural=plural)
             for noun in nouns
@@ -190,12 +190,11 @@ class Phrases(Grammar):
     def thing(
         self, pool: tuple[str, ...], half: int | None, mix: Mix, c: int, d: int, adjective: bool, relative: bool
     ) -> list[Rule]:
-        """A noun phrase: first its noun, one of those that the verb or adjective allows."""
-        nouns = self.pool(pool, half) or self.pool(pool, None)
+        """A noun phrase: first its noun, one of those that the verb or adjective allows (from a circle, if given)."""
         if not relative and "known" not in dict(mix):  # nothing inside has a circle or a depth
             c = d = 0
         rules = []
-        for noun in nouns:
+        for noun in self.pool(pool, half):
             weight = self.weight(noun) * (self.favour if (pool[1], noun) in self.held_out else 1)
             rules.append(Rule(weight, part=S("phrase", noun, mix, c, d, adjective, relative)))
         return rules
@@ -249,8 +248,7 @@ class Phrases(Grammar):
             if self.fits(word, noun) and not (short and len(word.before_noun) > 1)
         ]
         total = sum(weight for weight, _ in suitable)
-        rules = [Rule(weight / total, part=S("word", "adjectives", word.lemma)) for weight, word in suitable]
-        return [Rule(3), *rules]
+        return [Rule(3), *(Rule(weight / total, Word, lemma=word.lemma) for weight, word in suitable)]
 
     def role(self) -> list[Rule]:
         """A doctor, as what somebody is · （是）医生."""

@@ -43,7 +43,7 @@ TENSE_LETTERS = {"past": "P", "experience": "E", "progressive": "G", "future": "
 TIMED = {"past": 0.45, "future": 0.5, "progressive": 0.12, "modal": 0.15}  # how often it is said when
 MANNERED = ("past", "progressive", "future")  # tenses in which it may be said how
 QUESTIONS = {
-    "who": {"past": 2, "progressive": 1, "future": 1},
+    "who": {"past": 4, "progressive": 2, "future": 2},
     "what": {"past": 3, "progressive": 1, "future": 1, "habit": 1},
     "where": {"past": 2, "habit": 1, "future": 1},
     "when": {"past": 2, "future": 2},
@@ -75,6 +75,14 @@ class World(Phrases):
     """The grammar of the micro-world. Its arguments are those of `Phrases`."""
 
     start = S("sentence")
+
+    def entropy_en(self) -> float:
+        """H(English) in nats a sentence: the expected loss of the best language model of English."""
+        return self.entropy(self.start, "") + self.entropy(self.start, "en")
+
+    def entropy_zh_given_en(self) -> float:
+        """H(Chinese | English) in nats a sentence: the expected loss of the best translator."""
+        return self.entropy(self.start, "zh")
 
     def sentence(self) -> list[Rule]:
         """A statement, a question, or a statement with its reason; each circle acts in half of them."""
@@ -167,15 +175,15 @@ class World(Phrases):
 
     def subjects(self, verb: Verb, mood: str, c: int, d: int) -> Iterator[tuple[float, dict[str, Any], bool]]:
         """Who does it, as weights and fields of the event, and whether it is a person."""
-        animals = tuple(kind for kind in verb.subject if kind != "person" and self.words.members([kind]))
+        animals = tuple(kind for kind in verb.subject if kind != "person")
         if mood in ("relative", "reason"):  # it is said elsewhere
             yield 1, {}, True
         elif mood == "who":
             yield 1, {"subject": Asked("who")}, True
         elif "person" in verb.subject:
             yield 6, {"subject": S("person", c, d, True, mood not in ("statement", "nested"))}, True
-        if animals and mood not in ("relative", "reason", "who", "where"):
-            yield 1, {"subject": S("thing", ("class", *animals), None, KNOWN, c, d, True, False)}, False
+        if self.pool(("class", *animals), c) and mood not in ("relative", "reason", "who", "where"):
+            yield 1, {"subject": S("thing", ("class", *animals), c, KNOWN, c, d, True, False)}, False
 
     def objects(
         self, verb: Verb, tense: str, negative: bool, mood: str, c: int, d: int
@@ -323,7 +331,7 @@ class World(Phrases):
         return [
             Rule(weight, part=S("quality_of", word.lemma, mood, c, d))
             for weight, word in self.adjectives("p")
-            if "person" in word.classes or self.words.members(word.classes)
+            if "person" in word.classes or self.pool(("adjective", word.lemma), c)
         ]
 
     def quality_of(self, lemma: str, mood: str, c: int, d: int) -> list[Rule]:
@@ -343,8 +351,8 @@ class World(Phrases):
         """Somebody or something that an adjective can describe."""
         classes = self.words.adjectives[lemma].classes
         rules = [Rule(4, part=S("person", c, d, True, others))] if "person" in classes else []
-        if self.words.members(classes):
-            rules.append(Rule(1, part=S("thing", ("adjective", lemma), None, KNOWN, c, d, False, True)))
+        if self.pool(("adjective", lemma), c):
+            rules.append(Rule(1, part=S("thing", ("adjective", lemma), c, KNOWN, c, d, False, True)))
         return rules
 
     def comparison(self, c: int, d: int) -> list[Rule]:
@@ -355,7 +363,7 @@ class World(Phrases):
             for kind in adjective.classes:
                 if kind == "person":
                     weight, sides = weight * 4, [S("person", side, 0, False) for side in (c, 1 - c)]
-                elif len(self.words.classes.get(kind, ())) > 1:
+                elif self.pool(("class", kind), 0) and self.pool(("class", kind), 1):
                     pool, inner = ("class", kind), min(d, 1)
                     sides = [S("thing", pool, side, KNOWN, side, inner, False, False) for side in (c, 1 - c)]
                 else:
@@ -388,10 +396,10 @@ class World(Phrases):
 
     def things_in_places(self, mix: Mix, c: int, d: int) -> Iterator[tuple[float, Symbol, Symbol]]:
         """What can be where: things on and beside furniture, animals outdoors."""
-        yield 5, S("thing", PORTABLE, None, mix, c, d, True, False), S("landmark")
+        yield 5, S("thing", PORTABLE, c, mix, c, d, True, False), S("landmark")
         for kind, places in ANIMALS.items():
-            if self.words.members([kind]) and self.words.members(places):
-                yield 1.5, S("thing", ("class", kind), None, mix, c, d, True, False), S("place", places)
+            if self.pool(("class", kind), c) and self.words.members(places):
+                yield 1.5, S("thing", ("class", kind), c, mix, c, d, True, False), S("place", places)
 
     def identity(self, mood: str, c: int, d: int) -> list[Rule]:
         """Anna is a doctor · 安娜是医生; Tom is my friend · 汤姆是我的朋友."""
@@ -445,7 +453,8 @@ class World(Phrases):
             Rule(weight, part=S("tensed", tense, False, question, c, d))
             for question, tenses in QUESTIONS.items()
             for tense, weight in tenses.items()
+            if c == 0 or question != "who"  # "who" is of no circle: once is enough
         ]
-        for subject in (S("thing", PORTABLE, None, KNOWN, c, d, True, False), S("person", c, d, False, True)):
+        for subject in (S("thing", PORTABLE, c, KNOWN, c, d, True, False), S("person", c, d, False, True)):
             rules.append(Rule(2, Location, subject=subject, place=Asked("where")))
         return rules
