@@ -76,7 +76,7 @@ class SmallWorld(World):
 
 
 SMALL_WORDS = (
-    "book, newspaper, cup, English, table, park, teacher, doctor, cat, friend, neighbour, sleep, read, break, "
+    "book, newspaper, cup, English, table, park, teacher, doctor, cat, dog, friend, neighbour, sleep, read, break, "
     "put, teach, go to, like, have, say, want to, tall, tired, often, every day, yesterday, tomorrow, now, "
     "Anna, Tom, Mary, Peter"
 )
