@@ -2,13 +2,16 @@
 
 A meaning is drawn from a probabilistic grammar and then said in English and in Chinese:
 
-    lexicon.py    the words, read from the tables in data/microworld/
-    meanings.py   what can be meant: small trees of dataclasses
-    world.py      how likely each meaning is (on grammar.py: drawing, enumerating, exact entropies)
-    realise.py    how a meaning is said in each language
-    corpora.py    the corpora drawn from it
+    lexicon.py                 the words, read from the tables in data/microworld/
+    meanings.py                what can be meant: small trees of dataclasses
+    world.py, phrases.py       how likely each clause and each phrase is
+      grammar.py                 (on this: drawing, counting, enumerating, exact entropies of any such grammar)
+    english.py, chinese.py     how a meaning is said in each language
+      realise.py                 (what the two have in common: tokens and the parts of the meaning they express)
+    corpora.py                 the corpora drawn from it
 
-To add a noun, add one line to nouns.tsv. To add a construction, see the head of world.py.
+To add a noun, add one line to nouns.tsv. To add a construction, say what it means (a dataclass in meanings.py), how
+likely it is (a method in world.py) and how it is said (a method in english.py and one in chinese.py).
 """
 
 from course_lib.microworld.corpora import (

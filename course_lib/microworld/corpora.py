@@ -182,9 +182,10 @@ def parallel_corpus(
 ) -> ParallelCorpus:
     """The parallel corpus: the same seed gives the same corpus everywhere.
 
-    Test is drawn first, then valid, then train; a pair is dropped if either of its sentences was already drawn. Train,
-    valid and test come from a world nested at most two deep, without the held-out pairs; their `log_prob` is exact for
-    that world, and that of `test_composition` for the whole world.
+    Test is drawn first, then valid, then train, so that dropping repeated sentences hardly touches the test set: its
+    mean log-probabilities estimate the entropies of the world. Train, valid and test come from a world that is nested
+    at most two deep and lacks the held-out pairs; `log_prob` is exact for that world. `test_composition` comes from a
+    world that favours both, and its `log_prob` belongs to that one; p(zh | en) is the same in every world.
     """
     held_out = held_out_pairs()
     random = Random(seed)
