@@ -96,44 +96,47 @@ class AttentionContext(NamedTuple):
 
 
 class KeyValueCache:
-    """Keys and values of one self-attention layer for the tokens seen so far, ``(rows, heads, length, d_head)`` each.
+    """Keys and values of one self-attention layer for the tokens seen so far, each ``(rows, heads, length, d_head)``.
 
-    With a ``window`` only the last ``window`` tokens are kept. Room is doubled when it runs out, so that n steps copy
-    O(n) vectors and not O(n²).
+    With a ``window`` no more than the last ``window`` tokens stay visible. When room runs out, what is still visible
+    moves to twice the room: n steps copy O(n) vectors and not O(n²).
     """
 
     def __init__(self, window: int | None = None) -> None:
         self.window = window
-        self.length = 0
         self._room: Tensor | None = None  # (2, rows, heads, capacity, d_head): keys, then values
+        self._end = 0  # places filled so far
+
+    @property
+    def length(self) -> int:
+        """Number of tokens that are kept: all, or the last ``window``."""
+        return self._end if self.window is None else min(self._end, self.window)
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Add the keys and values of new tokens; return all that the new tokens may look at, in order."""
-        new = keys.size(2)
-        if self.window is not None and self._room is not None and new == 1 and self.length == self.window:
-            # The window is full: everything moves one place to the left.
-            self._room[:, :, :, : self.window - 1] = self._room[:, :, :, 1 : self.window].clone()
-            self.length -= 1
-        end = self.length + new
-        if self._room is None or end > self._room.size(3):
-            rows, heads, _, d_head = keys.shape
-            bigger = keys.new_empty(2, rows, heads, max(2 * end, 16), d_head)
+        rows, heads, new, d_head = keys.shape
+        # The first new token is itself one of the ``window`` tokens it sees.
+        earlier = self.length if self.window is None else min(self.length, self.window - 1)
+        if self._room is None or self._end + new > self._room.size(3):
+            bigger = keys.new_empty(2, rows, heads, max(2 * (earlier + new), 16), d_head)
             if self._room is not None:
-                bigger[:, :, :, : self.length] = self._room[:, :, :, : self.length]
-            self._room = bigger
-        self._room[0, :, :, self.length : end] = keys
-        self._room[1, :, :, self.length : end] = values
-        self.length = end
-        everything = self._room[:, :, :, :end]
-        if self.window is not None and end > self.window:  # a long prompt: all of it is used now, its tail is kept
-            self._room = everything[:, :, :, -self.window :].clone()
-            self.length = self.window
-        return everything[0], everything[1]
+                bigger[:, :, :, :earlier] = self._room[:, :, :, self._end - earlier : self._end]
+            self._room, self._end = bigger, earlier
+        start, end = self._end - earlier, self._end + new
+        self._room[0, :, :, self._end : end] = keys
+        self._room[1, :, :, self._end : end] = values
+        self._end = end
+        return self._room[0, :, :, start:end], self._room[1, :, :, start:end]
 
     def select(self, rows: Tensor) -> None:
         """Keep and reorder rows: row i becomes what row ``rows[i]`` was (surviving beams, unfinished sentences)."""
-        if self._room is not None:
-            self._room = self._room.index_select(1, rows)
+        if self._room is None:
+            return
+        _, _, heads, capacity, d_head = self._room.shape
+        kept = self._room.new_empty(2, len(rows), heads, capacity, d_head)
+        filled = slice(self._end - self.length, self._end)  # the rest of the room need not be copied
+        torch.index_select(self._room[:, :, :, filled], 1, rows, out=kept[:, :, :, filled])
+        self._room = kept
 
 
 class MultiHeadAttention(nn.Module):

@@ -248,7 +248,9 @@ class DecodingState:
         """Row i becomes what row ``rows[i]`` was. Rows stay grouped by input, ``width`` for each input kept."""
         inputs = rows[:: self.width] // self.width
         if len(rows) != len(self.position) or not torch.equal(inputs, torch.arange(len(inputs), device=rows.device)):
-            self.memory = [(keys[inputs], values[inputs]) for keys, values in self.memory]
+            self.memory = [
+                (keys.index_select(0, inputs), values.index_select(0, inputs)) for keys, values in self.memory
+            ]
             if self.memory_context.mask is not None:
                 self.memory_context = AttentionContext(self.memory_context.mask[inputs])
         self._select_outputs(rows)
@@ -356,7 +358,9 @@ class Seq2Seq(Generator):
         memory, context = self.encode(source)
         rows = torch.zeros(len(inputs), dtype=torch.long, device=self.device)
         state = DecodingState(rows + BOS, rows, [KeyValueCache(self.config.window) for _ in self.decoder])
-        state.memory = [block.cross_attention.keys_values(memory) for block in self.decoder]
+        for block in self.decoder:
+            keys, values = block.cross_attention.keys_values(memory)
+            state.memory.append((keys.contiguous(), values.contiguous()))  # read at every step: let it be in order
         state.memory_context = context
         return state
 
