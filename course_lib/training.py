@@ -45,8 +45,9 @@ def cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0)
     valid = targets != IGNORE
     log_probabilities = logits[valid].log_softmax(dim=-1)  # (N, V)
     right = log_probabilities.gather(1, targets[valid][:, None])  # (N, 1)
-    uniform = log_probabilities.mean(dim=1)  # (N,)
-    loss = -(1 - label_smoothing) * right.sum() - label_smoothing * uniform.sum()
+    loss = -(1 - label_smoothing) * right.sum()
+    if label_smoothing:  # without it a token of probability 0 is harmless, unless it is the right one
+        loss = loss - label_smoothing * log_probabilities.mean(dim=1).sum()
     return loss, len(right)
 
 

@@ -644,3 +644,11 @@ def test_a_translator_trains_and_resumes_as_well(tmp_path: Path) -> None:
         run.run(resume=True)
         results.append(weights(run.model))
     assert torch.equal(*results)
+
+
+# fault 77: log 0. A token that is ruled out (−∞) must not spoil the loss of the others.
+def test_an_impossible_token_is_no_obstacle_without_smoothing() -> None:
+    logits = torch.tensor([[0.0, 0.0, -math.inf]])
+    loss, n_targets = cross_entropy(logits, torch.tensor([1]))
+    assert (loss.item(), n_targets) == (pytest.approx(math.log(2)), 1)
+    assert cross_entropy(logits, torch.tensor([2]))[0].item() == math.inf
