@@ -81,10 +81,8 @@ def test_conda_pip_and_the_launcher_take_the_same_packages():
 
 def test_the_readme_says_what_the_files_say():
     oldest, newest = (".".join(map(str, version)) for version in (course.OLDEST, course.NEWEST))
-    assert (
-        f"Python {oldest} or newer (the versions are locked for {oldest} to {newest}), {course.ROOM / 1e9:.0f} GB of disk"
-        in README
-    )
+    room = f"{course.ROOM / 1e9:.0f} GB of disk"
+    assert f"Python {oldest} or newer (the versions are locked for {oldest} to {newest}), {room}" in README
     assert re.findall(r"torch==([\d.]+)", README) == [LOCK["torch"]]
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     assert f"conda activate {environment['name']}" in README
