@@ -134,7 +134,7 @@ def install() -> None:
     if subprocess.call(command, cwd=ROOT):
         sys.exit(
             "\nThe installation did not finish. The last lines above say why: no connection, a full disk, or no\n"
-            f"package for this Python (the versions are locked for {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}).\n"
+            f"package for this Python (locked are {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}).\n"
             f"When that is mended, repeat: {shown(sys.orig_argv)}"
         )
     STAMP.write_text(fingerprint(), encoding="utf-8")
