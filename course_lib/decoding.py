@@ -9,14 +9,13 @@ matrix product depend on its size).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from course_lib.models import Seq2Seq
+from course_lib.models import Seq2Seq, evaluating
 from course_lib.tokenizers import BOS, EOS, MASK, PAD, Tokenizer
 
 NEVER_WRITTEN = (PAD, BOS, MASK)
@@ -195,7 +194,7 @@ def beam_search(
         raise ValueError(f"beam_size must be at least 1, got {beam_size}")
     limits = _limits(inputs, max_length)
     results: list[list[Hypothesis]] = [[] for _ in inputs]
-    with _evaluation(model):
+    with evaluating(model):
         for batch in _batches(inputs, limits, beam_size, batch_tokens):
             found = _search(model, [inputs[i] for i in batch], [limits[i] for i in batch], beam_size, length_penalty)
             for i, hypotheses in zip(batch, found, strict=True):
@@ -271,20 +270,6 @@ def _batches(
         start = end
 
 
-@contextmanager
-def _evaluation(model: Writer) -> Iterator[None]:
-    """No gradients and no dropout; afterwards each module is in the mode it was in."""
-    training = [module for module in model.modules() if module.training] if isinstance(model, nn.Module) else []
-    for module in training:
-        module.training = False
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        for module in training:
-            module.training = True
-
-
 def _write(
     model: Writer,
     inputs: Sequence[Sequence[int]],
@@ -295,7 +280,7 @@ def _write(
     """Greedy search and sampling: they differ in ``choose(logits, index of each row's input, step) -> tokens``."""
     limits = _limits(inputs, max_length)
     outputs: list[list[int]] = [[] for _ in inputs]
-    with _evaluation(model):
+    with evaluating(model):
         for batch in _batches(inputs, limits, 1, batch_tokens):
             state: State = model.start([inputs[i] for i in batch])
             tokens = state.first

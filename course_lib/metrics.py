@@ -12,8 +12,7 @@ import math
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +23,7 @@ from sacrebleu.tokenizers.tokenizer_zh import TokenizerZh
 from torch import Tensor, nn
 
 from course_lib.batching import Batch
+from course_lib.models import evaluating
 from course_lib.training import cross_entropy
 
 BLEU_ORDER = 4  # longest n-gram, in words
@@ -369,7 +369,7 @@ def perplexity(model: nn.Module, batches: Iterable[Batch]) -> Perplexity:
     """
     device = next(model.parameters(), torch.empty(0)).device
     nats, tokens = 0.0, 0
-    with _evaluating(model), torch.no_grad():
+    with evaluating(model):
         for batch in batches:
             batch = batch.to(device)
             loss, n_targets = cross_entropy(model(*batch.inputs), batch.targets)
@@ -378,18 +378,6 @@ def perplexity(model: nn.Module, batches: Iterable[Batch]) -> Perplexity:
     if tokens == 0:
         raise ValueError("batches holds no target: it is empty, or used up, or every target is IGNORE")
     return Perplexity(nats / tokens, tokens)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block; afterwards every module is back in the mode it had, frozen parts included."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 # Word alignment ---------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ Padding is recognised by its token id: a position is real if it is not ``PAD``.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, TypeVar, cast
 
@@ -217,6 +218,23 @@ class Model(nn.Module):
         return self.embedding(tokens, positions, longest), AttentionContext(mask, bias, rotation)
 
     __call__ = cast("Callable[..., Tensor]", nn.Module.__call__)
+
+
+@contextmanager
+def evaluating(model: object) -> Iterator[None]:
+    """No dropout and no gradients inside the block; afterwards each module is in the mode it had, frozen parts too.
+
+    What is no ``nn.Module`` (a table of probabilities) has no mode.
+    """
+    training = [module for module in model.modules() if module.training] if isinstance(model, nn.Module) else []
+    for module in training:
+        module.training = False
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 class DecodingState:

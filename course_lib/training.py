@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from course_lib.batching import IGNORE, Batch, TokenBatches
 from course_lib.checkpoints import load_checkpoint, save_checkpoint
-from course_lib.models import Model
+from course_lib.models import Model, evaluating
 
 # --- Loss ------------------------------------------------------------------------------------------------------------
 
@@ -112,7 +112,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for start in range(0, len(hidden), rows):
             h, y = hidden[start : start + rows], targets[start : start + rows]
             logits = h @ weight.t() if bias is None else torch.addmm(bias, h, weight.t())
-            wanted = right * logits.gather(1, y[:, None]).squeeze(1) + epsilon * (h @ mean_weight + mean_bias)
+            wanted = right * logits.gather(1, y[:, None]).squeeze(1)
+            if epsilon:  # without smoothing a token that a bias of −∞ excludes is harmless; 0 · ∞ would not be
+                wanted += epsilon * (h @ mean_weight + mean_bias)
             maximum = logits.amax(dim=1, keepdim=True)
             exp = logits.sub_(maximum).exp_()
             total = exp.sum(dim=1, keepdim=True)
@@ -146,16 +148,11 @@ def evaluate(model: Model, batches: Iterable[Batch]) -> float:
     Raises:
         ValueError: if there is no valid target.
     """
-    was_training = model.training
-    model.eval()
     loss, n_targets = 0.0, 0
-    try:
-        with torch.no_grad():
-            for batch in batches:
-                batch_loss, n = _loss(model, batch.to(model.head.weight.device))
-                loss, n_targets = loss + batch_loss.item(), n_targets + n
-    finally:
-        model.train(was_training)
+    with evaluating(model):
+        for batch in batches:
+            batch_loss, n = _loss(model, batch.to(model.device))
+            loss, n_targets = loss + batch_loss.item(), n_targets + n
     if n_targets == 0:
         raise ValueError("batches holds no valid target: it is empty, used up, or all its targets are IGNORE")
     return loss / n_targets

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from course_lib.models import CausalLM, MaskedLM, Model, ModelConfig, Seq2Seq
+from course_lib.models import CausalLM, MaskedLM, Model, ModelConfig, Seq2Seq, evaluating
 from course_lib.tokenizers import BOS, PAD
 
 VOCABULARY = 101
@@ -201,3 +201,24 @@ def test_configuration_round_trip() -> None:
     assert ModelConfig.from_dict(config.to_dict()) == config
     with pytest.raises(ValueError, match="unknown fields in the model configuration: depth"):
         ModelConfig.from_dict(config.to_dict() | {"depth": 3})
+
+
+# A frozen encoder is kept in evaluation mode while the rest trains: model.train() at the end would wake its dropout.
+def test_evaluating_leaves_every_module_in_its_own_mode() -> None:
+    model = build(Seq2Seq, dropout=0.5).train()
+    for module in model.encoder:
+        module.eval()
+    modes = [module.training for module in model.modules()]
+    assert len(set(modes)) == 2
+    source, target = tokens(2, 5), tokens(2, 7, seed=2)
+    with evaluating(model):
+        logits = model(source, target)
+        assert torch.equal(logits, model(source, target)), "dropout is active"
+        assert not logits.requires_grad
+    assert [module.training for module in model.modules()] == modes
+    with pytest.raises(KeyError), evaluating(model):
+        raise KeyError
+    assert [module.training for module in model.modules()] == modes, "also after an error"
+    assert model(source, target).requires_grad
+    with evaluating(object()):  # not a module: a table of probabilities, say
+        assert not torch.is_grad_enabled()

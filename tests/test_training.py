@@ -155,6 +155,21 @@ def test_without_valid_targets_the_sum_is_zero_with_finite_gradients() -> None: 
             assert torch.equal(gradient, torch.zeros_like(gradient))
 
 
+# A bias of −∞ excludes a token: probability 0, gradient 0, and no NaN. With label smoothing, which wants it to be
+# possible, the loss is infinite; so it is without, where the token is the right one.
+def test_an_excluded_token_is_allowed_by_both_forms() -> None:
+    generator = torch.Generator().manual_seed(3)
+    hidden, weight = torch.randn(5, 7, generator=generator), torch.randn(11, 7, generator=generator)
+    bias = torch.zeros(11).index_fill(0, torch.tensor(4), -torch.inf)
+    for target, smoothing, finite in ((2, 0.0, True), (2, 0.1, False), (4, 0.0, False)):
+        readable, fused, reference = losses(hidden, weight, bias, torch.tensor([1, 3, 0, 10, target]), smoothing)
+        assert reference[0].isfinite() == finite
+        for form in (readable, fused):
+            for value, right in zip(form, reference, strict=True):
+                torch.testing.assert_close(value, right, rtol=1e-5, atol=1e-5)
+        assert (fused[-1][4] == 0) == finite
+
+
 def test_padding_changes_nothing() -> None:  # faults 79 and 83
     generator = torch.Generator().manual_seed(2)
     hidden, weight = torch.randn(5, 7, generator=generator), torch.randn(11, 7, generator=generator)
@@ -211,6 +226,14 @@ def test_evaluation_does_not_depend_on_the_batches() -> None:  # fault 82
         values.append(evaluate(model, [causal_batch(rows[i : i + size]) for i in range(0, len(rows), size)]))
     assert values == pytest.approx([values[0]] * 3, abs=1e-6)
     assert model.training
+
+
+def test_evaluation_keeps_frozen_parts_in_evaluation_mode() -> None:
+    model = language_model(dropout=0.5)
+    model.embedding.eval()
+    modes = [module.training for module in model.modules()]
+    evaluate(model, [causal_batch(sequences())])
+    assert [module.training for module in model.modules()] == modes
 
 
 def test_evaluation_of_a_uniform_model_gives_ln_v() -> None:  # fault 82
