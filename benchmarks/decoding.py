@@ -71,8 +71,9 @@ class Sentences:
 
 def end(logits: Tensor, ended: Tensor) -> Tensor:
     """Where a row has ended, EOS is certain."""
-    logits[ended] = -torch.inf
-    logits[ended, EOS] = 0.0
+    rows = ended.nonzero().squeeze(1)
+    logits[rows] = -torch.inf
+    logits[rows, EOS] = 0.0
     return logits
 
 
