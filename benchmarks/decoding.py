@@ -164,10 +164,9 @@ def generate(marian: MarianMTModel, sentences: Sentences, beams: int, batch_size
     return outputs
 
 
-def best(model: Writer, sources: Outputs, batch_tokens: int = 8192) -> Outputs:
+def best(model: Writer, sources: Outputs) -> Outputs:
     """The first hypotheses of our beam search."""
-    found = beam_search(model, sources, BEAMS, batch_tokens=batch_tokens)
-    return [hypotheses[0].tokens for hypotheses in found]
+    return [hypotheses[0].tokens for hypotheses in beam_search(model, sources, BEAMS)]
 
 
 def near_ties(model: Seq2Seq, sources: Outputs, ours: Outputs, others: Outputs, beams: int) -> int:
