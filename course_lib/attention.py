@@ -82,12 +82,13 @@ def padding_mask(real: Tensor) -> Tensor:
 
 
 class AttentionContext(NamedTuple):
-    """What self-attention must know besides the hidden states; computed once and shared by all layers.
+    """What attention must know besides the hidden states; computed once and shared by all layers.
 
     Attributes:
         mask: boolean, broadcastable to ``(batch, heads, query, key)``, or None.
         bias: added to the scores, broadcastable likewise (ALiBi), or None.
         rotation: cosines and sines, each ``(batch, 1, query, d_head / 2)``, for queries and new keys (rotary), or None.
+            In encoder–decoder attention it is that of the queries.
     """
 
     mask: Tensor | None = None
@@ -165,11 +166,16 @@ class MultiHeadAttention(nn.Module):
         batch, length, _ = x.shape
         return x.view(batch, length, self.n_heads, -1).transpose(1, 2)
 
-    def keys_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values ``(batch, heads, key, d_head)`` of an encoder's output ``(batch, key, d_model)``."""
+    def keys_values(self, memory: Tensor, rotation: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """Keys and values ``(batch, heads, key, d_head)`` of an encoder's output ``(batch, key, d_model)``.
+
+        ``rotation`` is that of the source's positions: a decoder with rotary positions then sees how far a source word
+        stands before or after the word to be written, which is a good first guess between languages of similar order.
+        """
         weight, bias = self.query_key_value.weight, self.query_key_value.bias
         keys, values = F.linear(memory, weight[self.d_model :], bias[self.d_model :]).chunk(2, dim=-1)
-        return self.split_heads(keys), self.split_heads(values)
+        keys, values = self.split_heads(keys), self.split_heads(values)
+        return (keys if rotation is None else rotate(keys, *rotation)), values
 
     def forward(
         self,
@@ -202,9 +208,13 @@ class MultiHeadAttention(nn.Module):
         else:
             keys, values = keys_values
             weight, bias = self.query_key_value.weight, self.query_key_value.bias
-            # The beams of one sentence are so many queries to the same keys: nothing is copied.
-            x = x.reshape(keys.size(0), -1, self.d_model)
             query = self.split_heads(F.linear(x, weight[: self.d_model], bias[: self.d_model]))
+            if context.rotation is not None:
+                query = rotate(query, *context.rotation)
+            if len(query) != len(keys):
+                # The beams of one sentence are so many queries to the same keys, which need not be copied:
+                # (inputs · beams, heads, 1, d_head) → (inputs, heads, beams, d_head)
+                query = query.unflatten(0, (len(keys), -1)).transpose(1, 2).flatten(2, 3)
         if record is None:
             mixed = fused_attention(query, keys, values, context.mask, context.bias)
         else:

@@ -114,7 +114,7 @@ class CrossBlock(nn.Module):
         x: Tensor,
         context: AttentionContext,
         keys_values: tuple[Tensor, Tensor],
-        memory_context: AttentionContext,
+        cross_context: AttentionContext,
         cache: KeyValueCache | None = None,
         record: list[Tensor] | None = None,
         cross_record: list[Tensor] | None = None,
@@ -125,7 +125,7 @@ class CrossBlock(nn.Module):
             x: ``(batch, target, d_model)``.
             context: causal mask and positions of the target.
             keys_values: ``self.cross_attention.keys_values(memory)``.
-            memory_context: padding mask of the source.
+            cross_context: padding mask of the source, and the rotation of the target's positions.
             cache: earlier keys and values of the self-attention.
             record: receives the self-attention's weights ``(batch, heads, target, target)``.
             cross_record: receives the weights ``(batch, heads, target, source)``.
@@ -133,7 +133,7 @@ class CrossBlock(nn.Module):
         x = self.attention_residual(x, lambda y: self.attention(y, context, cache=cache, record=record))
         x = self.cross_residual(
             x,
-            lambda y: self.cross_attention(y, memory_context, keys_values=keys_values, record=cross_record),
+            lambda y: self.cross_attention(y, cross_context, keys_values=keys_values, record=cross_record),
         )
         return self.feed_forward_residual(x, self.feed_forward)
 

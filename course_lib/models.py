@@ -252,7 +252,7 @@ class DecodingState:
         self.caches = caches  # one per layer
         self.padded = padded  # whether prompts of unequal lengths were padded, on the left
         self.memory: list[tuple[Tensor, Tensor]] = []  # per layer: keys and values of the encoder's output
-        self.memory_context = AttentionContext()
+        self.memory_mask: Tensor | None = None
 
     def expand(self, width: int) -> None:
         """Give each input ``width`` rows instead of one."""
@@ -269,8 +269,8 @@ class DecodingState:
             self.memory = [
                 (keys.index_select(0, inputs), values.index_select(0, inputs)) for keys, values in self.memory
             ]
-            if self.memory_context.mask is not None:
-                self.memory_context = AttentionContext(self.memory_context.mask[inputs])
+            if self.memory_mask is not None:
+                self.memory_mask = self.memory_mask[inputs]
         self._select_outputs(rows)
 
     def _select_outputs(self, rows: Tensor) -> None:
@@ -337,12 +337,12 @@ class Seq2Seq(Generator):
             record: receives the attention weights of each layer.
 
         Returns:
-            The memory ``(batch, source, d_model)`` and the context with which the decoder attends to it.
+            The memory ``(batch, source, d_model)``, and its padding mask and rotation.
         """
         x, context = self._embed(source, causal=False)
         for block in self.encoder:
             x = block(x, context, record=record)
-        return self.encoder_norm(x), AttentionContext(context.mask)
+        return self.encoder_norm(x), AttentionContext(context.mask, rotation=context.rotation)
 
     def features(self, *inputs: Tensor) -> Tensor:
         """``source (batch, source)``, ``target (batch, target)`` starting with BOS → ``(batch, target, d_model)``."""
@@ -364,9 +364,10 @@ class Seq2Seq(Generator):
         cross_record: list[Tensor] | None = None,
     ) -> Tensor:
         x, context = self._embed(target, causal=True)
+        cross_context = AttentionContext(memory_context.mask, rotation=context.rotation)
         for block in self.decoder:
-            keys_values = block.cross_attention.keys_values(memory)
-            x = block(x, context, keys_values, memory_context, record=record, cross_record=cross_record)
+            keys_values = block.cross_attention.keys_values(memory, memory_context.rotation)
+            x = block(x, context, keys_values, cross_context, record=record, cross_record=cross_record)
         return self.decoder_norm(x)
 
     @torch.no_grad()
@@ -377,14 +378,15 @@ class Seq2Seq(Generator):
         rows = torch.zeros(len(inputs), dtype=torch.long, device=self.device)
         state = DecodingState(rows + BOS, rows, [KeyValueCache(self.config.window) for _ in self.decoder])
         for block in self.decoder:
-            keys, values = block.cross_attention.keys_values(memory)
+            keys, values = block.cross_attention.keys_values(memory, context.rotation)
             state.memory.append((keys.contiguous(), values.contiguous()))  # read at every step: let it be in order
-        state.memory_context = context
+        state.memory_mask = context.mask
         return state
 
     def _run_step(self, x: Tensor, context: AttentionContext, state: DecodingState) -> Tensor:
+        cross_context = AttentionContext(state.memory_mask, rotation=context.rotation)
         for block, cache, keys_values in zip(self.decoder, state.caches, state.memory, strict=True):
-            x = block(x, context, keys_values, state.memory_context, cache=cache)
+            x = block(x, context, keys_values, cross_context, cache=cache)
         return self.decoder_norm(x)
 
 

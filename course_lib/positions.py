@@ -97,10 +97,14 @@ def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     Adjacent are (0, 1), (2, 3), …: the pairing of the RoFormer paper. LLaMA-style weights pair dimension i with
     i + d/2 instead: the two agree only after a permutation of the dimensions, so weights of one must not be loaded
     into the other.
+
+    A pair (a, b) is taken as the complex number a + bi. To turn it by θ is to multiply it by cos θ + i sin θ: one
+    multiplication, half the time of writing out a cos θ − b sin θ and a sin θ + b cos θ.
     """
-    even, odd = x[..., 0::2], x[..., 1::2]
-    cosine, sine = cosine.to(x.dtype), sine.to(x.dtype)
-    return torch.stack((even * cosine - odd * sine, even * sine + odd * cosine), dim=-1).flatten(-2)
+    wide = x if x.dtype == torch.float64 else x.float()  # there are no complex numbers of two bfloat16
+    turn = torch.complex(cosine.to(wide.dtype), sine.to(wide.dtype))
+    turned = torch.view_as_complex(wide.unflatten(-1, (-1, 2))) * turn
+    return torch.view_as_real(turned).flatten(-2).to(x.dtype)
 
 
 def alibi_slopes(n_heads: int) -> Tensor:

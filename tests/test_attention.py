@@ -14,6 +14,7 @@ from course_lib.attention import (
     padding_mask,
     scaled_dot_product_attention,
 )
+from course_lib.positions import rotary_angles
 
 BATCH, HEADS, QUERY, KEY, D_HEAD = 2, 3, 5, 7, 11
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -180,3 +181,17 @@ def test_cache_rows_can_be_reordered() -> None:
 def test_heads_must_divide() -> None:
     with pytest.raises(ValueError, match=r"n_heads must divide d_model.*13 / 4"):
         MultiHeadAttention(13, 4)
+
+
+def test_rotated_cross_attention_sees_distances_only() -> None:
+    torch.manual_seed(0)
+    layer = MultiHeadAttention(22, 1)
+    x, memory = torch.randn(3, 5, 22), torch.randn(3, 7, 22)
+
+    def attend(target_start: int, source_start: int) -> Tensor:
+        target = rotary_angles(torch.arange(5)[None] + target_start, 22)
+        source = rotary_angles(torch.arange(7)[None] + source_start, 22)
+        return layer(x, AttentionContext(rotation=target), layer.keys_values(memory, source))
+
+    torch.testing.assert_close(attend(13, 13), attend(0, 0), rtol=0, atol=1e-5)
+    assert (attend(13, 0) - attend(0, 0)).abs().max() > 1e-2, "moving one side alone must change the result"

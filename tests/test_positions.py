@@ -76,15 +76,20 @@ def test_rotary_product_depends_on_the_distance_only() -> None:
     assert abs(products[0] - farther) > 0.1  # and it does depend on the distance
 
 
-# fault 65: shift invariance cannot tell the two pairings apart; the values at a position ≥ 5 can. Reference: the
-# multiplication of complex numbers x₀ + i x₁ by e^{i p θ} for adjacent dimensions (RoFormer, equation 13).
-def test_rotary_turns_adjacent_dimensions() -> None:
+# fault 65: shift invariance cannot tell the two pairings apart; the values at a position ≥ 5 can. Reference: a rotation
+# matrix for each pair of adjacent dimensions (RoFormer, equation 13).
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-6), (torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
+def test_rotary_turns_adjacent_dimensions(dtype: torch.dtype, atol: float) -> None:
     d_head, position = 6, 17
-    x = torch.randn(1, 1, 1, d_head, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    frequencies = 10000.0 ** (-torch.arange(0, d_head, 2, dtype=torch.float64) / d_head)
-    turned = torch.view_as_complex(x.view(d_head // 2, 2)) * torch.polar(torch.ones(3).double(), position * frequencies)
+    x = torch.rand(1, 1, 1, d_head, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).to(dtype)
+    expected = []
+    for i in range(0, d_head, 2):
+        angle = position * 10000.0 ** (-i / d_head)
+        matrix = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        expected += (matrix.double() @ x[0, 0, 0, i : i + 2].double()).tolist()
     found = rotate(x, *rotary_angles(torch.tensor([[position]]), d_head))
-    torch.testing.assert_close(found.flatten(), torch.view_as_real(turned).flatten(), atol=1e-6, rtol=0)
+    assert found.dtype == dtype
+    assert found.flatten().tolist() == pytest.approx(expected, abs=atol)
 
 
 def test_alibi_slopes_of_the_paper() -> None:
