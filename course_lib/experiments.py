@@ -81,13 +81,13 @@ TRANSLATIONS: dict[tuple[str, float], Translation] = {
         3000,
         {"d_model": 96, "d_ff": 384, "dropout": 0.0, "positions": "rotary"},
         256,
-        {"steps": 2800, "lr": 3e-3, "average_decay": 0.99},
+        {"steps": 3300, "lr": 3e-3, "label_smoothing": 0, "average_decay": 0.99},
     ),
     ("multi30k", 9): _multi30k(
         4000,
         {"d_model": 128, "d_ff": 512, "n_encoder_layers": 3, "dropout": 0.05, "positions": "rotary"},
         256,
-        {"steps": 4400, "lr": 2.5e-3, "average_decay": 0.995},
+        {"steps": 4400, "lr": 2.5e-3, "label_smoothing": 0.05, "average_decay": 0.995},
     ),
     ("multi30k", 18): _multi30k(
         4000,
