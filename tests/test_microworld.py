@@ -390,6 +390,28 @@ SENTENCES: list[tuple[Any, str, str]] = [
     (Sentence(event("past", "buy", object=Asked("what")), "asked"), "What did Anna buy?", "安娜买了什么？"),
     (Sentence(event("past", "sleep", place=Asked("where")), "asked"), "Where did Anna sleep?", "安娜是在哪里睡觉的？"),
     (Sentence(event("future", "leave", time=Asked("when")), "asked"), "When will Anna leave?", "安娜什么时候会离开？"),
+    # the less usual wording, where Chinese leaves a choice
+    (
+        event("future", "go to", object=PARK, wording=Choice("zh future", False)),
+        "Anna will go to the park.",
+        "安娜要去公园。",
+    ),
+    (event("past", "run", wording=Choice("zh split", False)), "Anna ran.", "安娜跑了步。"),
+    (
+        event("progressive", "sleep", place=Place(W("park"), inside=Choice("zh inside", False))),
+        "Anna is sleeping in the park.",
+        "安娜正在公园睡觉。",
+    ),
+    (
+        event("past", "run", Both(ANNA, TOM, Choice("zh and", False))),
+        "Anna and Tom ran.",
+        "安娜跟汤姆跑步了。",
+    ),
+    (
+        Because(ANNA, event("past", "cry", None), Quality(W("sad"), past=True), wording=Choice("zh so", False)),
+        "Anna cried because she was sad.",
+        "因为安娜很难过，她哭了。",
+    ),
 ]
 
 
@@ -513,7 +535,7 @@ def test_every_word_is_frequent_enough_to_learn_and_sentences_are_short(corpus: 
     words = lexicon()
     for table in (words.nouns, words.verbs, words.adjectives, words.adverbs, words.names):
         for lemma in table:
-            assert counts[lemma] >= 25, lemma
+            assert counts[lemma] >= 20, lemma
     assert 7 <= sum(len(pair.en) for pair in corpus.train) / len(corpus.train) <= 12
 
 
@@ -522,10 +544,10 @@ def test_the_best_translator_scores_high_against_one_reference(corpus: ParallelC
 
     answers = [best(pair.meaning, "zh") for pair in corpus.test]
     score = sacrebleu.corpus_bleu(answers, [corpus.texts("test", "zh")], tokenize="zh").score
-    assert 92 < score < 100
+    assert 90 < score < 100
 
 
-SHA = "9b84afee6f13a34b152cb06517237b345e387da9313d62cae670296164feec1b"
+SHA = "7328efdb65e6dc515d30390931931e1ada6a34c03c6f02ec8ab55df3083ebbb5"
 SCRIPT = """
 import hashlib
 from course_lib.microworld import parallel_corpus

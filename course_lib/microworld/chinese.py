@@ -63,7 +63,8 @@ class Chinese(Realiser):
 
     def both(self, node: Both) -> list[Token]:
         """一个苹果和两个蛋糕."""
-        return self.say(node.first) + tokens("和", (id(node), "and")) + self.say(node.second)
+        joined = tokens("跟" if unusual(node.wording) else "和", (id(node), "and"))
+        return self.say(node.first) + joined + self.say(node.second)
 
     def thing(self, node: Thing, bare: bool = False, inner: bool = False) -> list[Token]:
         """Owner or relative clause, determiner, number, measure word, adjective, noun: 那两只大猫.
@@ -129,6 +130,7 @@ class Chinese(Realiser):
         """公园里 (without 在); as an object (去公园) without the last word."""
         entry = self.words.nouns[node.noun.lemma]
         side = RELATIONS[node.relation] if node.relation else entry.localiser
+        bare = bare or unusual(node.inside)
         return self.word(node.noun, entry.chinese) + ([] if bare else tokens(side, (id(node), "relation")))
 
     def time(self, node: Any) -> list[Token]:
@@ -174,17 +176,17 @@ class Chinese(Realiser):
         return tokens("不", link)
 
     def aspect(self, node: Event) -> list[Token]:
-        """正在, 会, or a word such as 想."""
+        """正在 or 在, 会 or 要, or a word such as 想."""
         link = (id(node), "tense")
         if node.tense == "progressive":
             now = "在" if node.negative or unusual(node.wording) else "正在"
             return tokens(now, link, *([(id(node.place), "relation")] if node.place else []))
         if node.tense == "future":
-            return tokens("会", link)
+            return tokens("要" if unusual(node.wording) else "会", link)
         return self.word(node.modal, self.words.verbs[node.modal.lemma].chinese) if node.modal else []
 
     def action(self, node: Event, mood: str) -> list[Token]:
-        """The verb with its objects and 了 or 过: 把门关上了, 买了一本书, 游过泳; in a question 买书了（吗）."""
+        """The verb with its objects and 了 or 过: 把门关上了, 买了一本书, 跑了步, 游过泳; asked: 买书了（吗）."""
         verb, act, tense = self.words.verbs[node.verb.lemma], (id(node.verb), ""), (id(node), "tense")
         head, _, tail = self.word(node.verb, verb.chinese)[0][0].partition("+")
         if node.tense == "experience":
@@ -193,6 +195,8 @@ class Chinese(Realiser):
         finished = node.tense == "past" and not node.negative and mood != "focus"
         finished = finished and not (mood == "relative" and node.object is None)
         done = tokens("了", tense) if finished else []
+        if finished and unusual(node.wording):
+            return tokens(head, act) + done + tokens(tail, act)
         said = tokens(head + tail, act)
         if node.goal or (node.order and node.order.usual):
             what = self.thing(node.object, bare=True) if isinstance(node.object, Thing) else self.say(node.object)
@@ -277,4 +281,5 @@ class Chinese(Realiser):
         because = (id(node), "because")
         cause = self.quality(node.cause, "statement", self.say(node.subject))
         effect = self.event(node.effect, "statement", again)
-        return tokens("因为", because) + cause + tokens("，", (id(node), "comma")) + tokens("所以", because) + effect
+        so = [] if unusual(node.wording) else tokens("所以", because)
+        return tokens("因为", because) + cause + tokens("，", (id(node), "comma")) + so + effect

@@ -54,6 +54,11 @@ class Verb:
     place: tuple[str, ...]
     tenses: str
 
+    @property
+    def separable(self) -> bool:
+        """Whether 了 may stand inside it, whichever synonym is used: 跑了步."""
+        return self.frame == "intransitive" and all("+" in form for form in self.chinese)
+
 
 @dataclass(frozen=True)
 class Adjective:
@@ -156,7 +161,7 @@ class Lexicon:
 # Reading the tables ---------------------------------------------------------------------------------------------
 
 ENGLISH = re.compile(r"[A-Za-zé]+(?:[ -](?:[A-Za-zé]+|\*))*(?:/[a-z]+)?")
-CHINESE = re.compile(r"[\u4e00-\u9fff]+(?:\+[\u4e00-\u9fff]+)?(?:\|[\u4e00-\u9fff]+)?")
+CHINESE = re.compile(r"[\u4e00-\u9fff]+(?:\+[\u4e00-\u9fff]+)?(?:\|[\u4e00-\u9fff]+(?:\+[\u4e00-\u9fff]+)?)?")
 ITEMS = re.compile(r"(?:[^,\t]+(?:, [^,\t]+)*)?")
 FORM = re.compile(r"[a-zé ]*")
 

@@ -15,12 +15,17 @@ from typing import Any
 
 # How often the usual wording is used, where a language leaves a choice.
 USUAL = {
-    "zh synonym": 0.88,  # 看见 | 看到
-    "zh time": 0.85,  # 安娜昨天… | 昨天安娜…
-    "zh ba": 0.85,  # 把门关上了 | 关上了门
-    "zh not": 0.85,  # 没 | 没有
-    "zh progressive": 0.85,  # 正在 | 在
-    "zh relative": 0.85,  # 那个喜欢狗的女孩 | 喜欢狗的那个女孩
+    "zh synonym": 0.80,  # 看见 | 看到
+    "zh time": 0.80,  # 安娜昨天… | 昨天安娜…
+    "zh ba": 0.80,  # 把门关上了 | 关上了门
+    "zh not": 0.80,  # 没 | 没有
+    "zh progressive": 0.80,  # 正在 | 在
+    "zh future": 0.80,  # 会 | 要
+    "zh split": 0.80,  # 跑步了 | 跑了步
+    "zh inside": 0.80,  # 在公园里 | 在公园
+    "zh and": 0.80,  # 和 | 跟
+    "zh so": 0.80,  # 因为……，所以…… | 因为……，……
+    "zh relative": 0.80,  # 那个喜欢狗的女孩 | 喜欢狗的那个女孩
     "en time": 0.80,  # … yesterday | Yesterday …
     "en dative": 0.70,  # gave Tom a book | gave a book to Tom
     "en because": 0.75,  # A because B | Because B, A
@@ -101,6 +106,7 @@ class Both(Node):
 
     first: Any
     second: Any
+    wording: Choice | None = field(default=None, compare=False, repr=False)  # 跟
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -109,6 +115,7 @@ class Place(Node):
 
     noun: Word
     relation: str | None = None
+    inside: Choice | None = field(default=None, compare=False, repr=False)  # without 里
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -138,7 +145,7 @@ class Event(Node):
     modal: Word | None = None
     order: Choice | None = field(default=None, compare=False, repr=False)  # 把
     dative: Choice | None = field(default=None, compare=False, repr=False)
-    wording: Choice | None = field(default=None, compare=False, repr=False)  # 没有, 在
+    wording: Choice | None = field(default=None, compare=False, repr=False)  # 没有, 在, 要, 跑了步
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -217,6 +224,7 @@ class Because(Node):
     effect: Event
     cause: Quality
     order: Choice | None = field(default=None, compare=False, repr=False)
+    wording: Choice | None = field(default=None, compare=False, repr=False)  # without 所以
 
 
 @dataclass(frozen=True, slots=True, repr=False)

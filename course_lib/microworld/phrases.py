@@ -142,7 +142,7 @@ class Phrases(Grammar):
             Rule(36, Name, name=S("name", c, None)),
             Rule(20, part=S("thing", ("class", "people", "role"), c, PERSON, c, d, True, relative)),
             Rule(20, part=S("owned", FAMILIAR, c, d)),
-            Rule(3, Both, first=S("named", c, 0), second=S("named", c, 1)),
+            Rule(3, Both, first=S("named", c, 0), second=S("named", c, 1), wording=S("free", "zh and")),
         ]
 
     def one_person(self, c: int, d: int) -> list[Rule]:
@@ -257,9 +257,14 @@ class Phrases(Grammar):
 
     # Places, times, manners -------------------------------------------------------------------------------------
 
-    def place(self, items: tuple[str, ...]) -> list[Rule]:
-        """In the park · 在公园里."""
-        return [Rule(self.weight(noun), Place, noun=S("word", "nouns", noun)) for noun in self.words.members(items)]
+    def place(self, items: tuple[str, ...], scene: bool = False) -> list[Rule]:
+        """In the park · 在公园里. `scene`: where something happens; there, what has room for people needs no 里."""
+        rules = []
+        for noun in self.words.members(items):
+            word, entry = S("word", "nouns", noun), self.words.nouns[noun]
+            free = scene and entry.kind in PLACES and entry.localiser == "里"
+            rules.append(Rule(self.weight(noun), Place, noun=word, inside=S("free", "zh inside") if free else None))
+        return rules
 
     def landmark(self) -> list[Rule]:
         """On the table, under the table · 桌子上、桌子下面."""

@@ -157,6 +157,10 @@ class World(Phrases):
             fixed["wording"] = S("free", "zh progressive")
         elif negative and tense in ("past", "experience", "progressive"):
             fixed["wording"] = S("free", "zh not")
+        elif tense == "future" and not negative and mood != "nested":  # no 要 after "hope"
+            fixed["wording"] = S("free", "zh future")
+        elif tense == "past" and verb.separable and mood in ("statement", "nested", "reason"):
+            fixed["wording"] = S("free", "zh split")
         rules = []
         for weight, who, person in self.subjects(verb, mood, c, d):
             for share, what in self.objects(verb, tense, negative, mood, c, d):
@@ -167,7 +171,7 @@ class World(Phrases):
                         around["place"] = Asked("where")
                     elif person and not plain and verb.frame != "put" and self.words.members(verb.place):
                         often = 0.25 if verb.object else 1.0 if tense == "experience" else 0.5
-                        around["place"] = S("optional", often, S("place", verb.place))
+                        around["place"] = S("optional", often, S("place", verb.place, True))
                     if person and not plain and asserted and not negative and tense in MANNERED:
                         around["manner"] = S("manner", lemma)
                     rules.append(Rule(weight * share * part, Event, **fixed, **who, **what, **when, **around))
@@ -255,10 +259,11 @@ class World(Phrases):
         pairs = [(*pool, kind) for kind in verb.object if kind not in PEOPLE]
         pairs = [pair for pair in pairs if self.pool(pair, 0) and self.pool(pair, 1)]
         if "any" not in dict(mix):
+            joined = S("free", "zh and")
             for pair in pairs:
                 first, second = (S("thing", pair, half, mix, c, 0, True, False) for half in (0, 1))
-                rules.append(Rule(0.15 / len(pairs), Both, first=first, second=second))
-                rules.append(Rule(0.15 / len(pairs), Both, first=second, second=first))
+                rules.append(Rule(0.15 / len(pairs), Both, first=first, second=second, wording=joined))
+                rules.append(Rule(0.15 / len(pairs), Both, first=second, second=first, wording=joined))
         return rules
 
     def described_object(self, lemma: str, c: int, d: int) -> list[Rule]:
@@ -379,7 +384,7 @@ class World(Phrases):
         return [
             Rule(weight * share, Location, subject=subject, place=place, negative=negative)
             for weight, subject, place in (
-                (3, S("person", c, d, False, others), S("place", PLACES)),
+                (3, S("person", c, d, False, others), S("place", PLACES, True)),
                 *((weight, thing, place) for weight, thing, place in self.things_in_places(KNOWN, c, d)),
             )
             for share, negative in self.polarity(mood)
@@ -434,13 +439,12 @@ class World(Phrases):
         """Anna cried because she was sad · 因为安娜很难过，所以她哭了."""
         rules = []
         for reason in self.words.reasons:
-            cause, order, subject = S("feeling", reason.adjective), S("free", "en because"), S("one_person", c, 0)
+            fields = {"subject": S("one_person", c, 0), "cause": S("feeling", reason.adjective)}
+            fields |= {"order": S("free", "en because"), "wording": S("free", "zh so")}
             for rank, lemma in enumerate(reason.verbs):
                 if lemma in self.words.verbs and self.suits(self.words.verbs[lemma], "past", "reason"):
                     effect = S("predicate", lemma, "past", not reason.happened, "reason", c, 0)
-                    rules.append(
-                        Rule(1 / (rank + 3), Because, subject=subject, effect=effect, cause=cause, order=order)
-                    )
+                    rules.append(Rule(1 / (rank + 3), Because, effect=effect, **fields))
         return rules
 
     def feeling(self, lemma: str) -> list[Rule]:
