@@ -88,15 +88,15 @@ TRANSLATIONS: dict[tuple[str, float], Translation] = {
     ),
     ("multi30k", 9): _multi30k(
         4000,
-        {"d_model": 128, "d_ff": 512, "n_encoder_layers": 3, "dropout": 0.05, "positions": "rotary"},
+        {"d_model": 128, "d_ff": 512, "dropout": 0.0, "positions": "rotary"},
         256,
-        {"steps": 4400, "lr": 2.5e-3, "label_smoothing": 0.05, "average_decay": 0.995},
+        {"steps": 5000, "lr": 2.5e-3, "label_smoothing": 0.05, "average_decay": 0.995},
     ),
     ("multi30k", 18): _multi30k(
         4000,
-        {"d_model": 160, "d_ff": 640, "n_encoder_layers": 3, "dropout": 0.1, "positions": "rotary"},
-        384,
-        {"steps": 4600, "lr": 2e-3, "average_decay": 0.995},
+        {"d_model": 160, "d_ff": 640, "dropout": 0.0, "positions": "rotary"},
+        256,
+        {"steps": 7600, "lr": 2e-3, "label_smoothing": 0.05, "average_decay": 0.995},
     ),
     ("tatoeba-cmn", 18): Translation(
         "zh",
