@@ -47,7 +47,7 @@ class Rule:
     def __init__(self, weight: float, build: Callable[..., Any] = the_same, **fields: Any) -> None:
         self.weight, self.build = weight, build
         self.language, self.log_p = "", 0.0
-        self.parts = [(name, value) for name, value in fields.items() if type(value) is Symbol]
+        self.parts = [item for item in fields.items() if type(item[1]) is Symbol]
         for name, _ in self.parts:
             del fields[name]
         self.constants = fields

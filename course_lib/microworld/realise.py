@@ -21,7 +21,11 @@ Token = tuple[str, tuple[Link, ...]]
 
 def tokens(words: str | tuple[str, ...], *links: Link) -> list[Token]:
     """Tokens that share their links; the words of a string are separated by spaces."""
-    return [(word, links) for word in (words.split() if isinstance(words, str) else words)]
+    if isinstance(words, str):
+        if " " not in words:  # most are single words: no list to build
+            return [(words, links)] if words else []
+        words = tuple(words.split())
+    return [(word, links) for word in words]
 
 
 @dataclass(frozen=True)
