@@ -102,9 +102,9 @@ TRANSLATIONS: dict[tuple[str, float], Translation] = {
         "zh",
         "en",
         6000,
-        {"d_model": 160, "d_ff": 640, "n_encoder_layers": 3, "dropout": 0.1, "positions": "rotary"},
-        384,
-        {"steps": 4600, "lr": 2e-3, "average_decay": 0.995},
+        {"d_model": 128, "d_ff": 512, "dropout": 0.1, "positions": "rotary"},
+        256,
+        {"steps": 9600, "lr": 2e-3, "average_decay": 0.998},
     ),
     (MICROWORLD, 1.5): _microworld(
         {"d_model": 64, "d_ff": 256}, 256, {"steps": 2000, "lr": 4e-3, "label_smoothing": 0.05, "average_decay": 0.99}
