@@ -168,6 +168,13 @@ def test_heatmap_puts_queries_down_the_side_and_keys_along_the_top():
     assert pixels[pixels.shape[0] - int(y), int(x), 0] < 20 < 200 < pixels[pixels.shape[0] - int(y), int(x) - 40, 0]
 
 
+def test_a_title_that_is_longer_than_the_matrix_is_wide_is_not_cut():
+    title = "Much of the cross-attention lies on the true alignment (circles)"
+    figure = plots.heatmap(np.eye(3), ["a", "b", "c"], ["a", "b", "c"], title=title)
+    FigureCanvasAgg(figure).draw()
+    assert figure._suptitle.get_window_extent().x1 <= figure.bbox.x1
+
+
 @pytest.mark.parametrize(
     "weights, message",
     [

@@ -162,7 +162,8 @@ def heatmap(
     tolerance = 1e-6 * (high - low)  # a softmax may exceed 1 by a rounding error
     if not ((matrix >= low - tolerance) & (matrix <= high + tolerance)).all():
         raise ValueError(f"weights must lie within {limits}; they span {matrix.min():.3g} to {matrix.max():.3g}")
-    figure = Figure(figsize=(max(4.0, 1.8 + 0.34 * len(columns)), 1.5 + 0.30 * len(rows)))
+    width = max(4.0, 1.8 + 0.34 * len(columns), 0.09 * len(title))  # inches: wide enough for the title, too
+    figure = Figure(figsize=(width, 1.5 + 0.30 * len(rows)))
     axes = figure.subplots()
     image = axes.imshow(matrix, vmin=low, vmax=high, cmap="Blues", aspect="auto")
     axes.grid(visible=False)
