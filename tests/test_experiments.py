@@ -83,3 +83,21 @@ def test_recorded_results_belong_to_the_recipes(path: Path) -> None:
         signatures = {run["scores"][name]["signature"] for run in result["runs"]}
         assert len(signatures) == 1
         assert ("tok:zh" in signatures.pop()) == (recipe["target"] == "zh" and "/bleu" in name)  # fault 96
+
+
+def test_the_readme_reports_what_was_recorded() -> None:
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in experiments.RESULTS.glob("translation-*.json")]
+    rows = []
+    for result in sorted(results, key=lambda result: (result["recipe"]["corpus"], result["recipe"]["minutes"])):
+        recipe, test = result["recipe"], result["recipe"]["tests"][0]
+        name = f"{recipe['corpus']} {recipe['source']}→{recipe['target']}, {test}"
+        score = f"{result['mean'][f'{test}/bleu/beam']:.1f}"
+        if f"{test}/bleu/best possible" in result["mean"]:
+            score += f" (best possible: {result['mean'][f'{test}/bleu/best possible']:.1f})"
+        rows.append(f"| {name} | {recipe['minutes']:g} | {len(result['runs'])} | {score} |")
+    readme = (experiments.RESULTS.parent.parent / "README.md").read_text(encoding="utf-8")
+    table = "\n".join(rows)
+    assert table in readme, f"the table of README.md should be\n{table}"
+    live = json.loads(experiments.result_path(experiments.MICROWORLD, 1.5).read_text(encoding="utf-8"))["mean"]
+    assert f"BLEU {live['test/bleu/beam']:.1f} (three seeds" in readme
+    assert f"is {live['test/bleu/best possible']:.1f}.*" in readme
