@@ -97,7 +97,6 @@ def test_the_probabilities_of_all_stories_of_a_small_town_add_up_to_one(small: T
                 follow(state.after(step), words + tokens, p * q * (1 - ending))
 
     follow(State(), (), 1.0)
-    print(courses)
     assert len(strings) == courses > 20_000
     assert abs(math.fsum(strings.values()) - 1) < 1e-9
     random = Random(5)
@@ -559,8 +558,8 @@ def test_the_corpus_is_like_any_other_and_its_splits_share_no_story() -> None:
 
 
 def test_a_repeated_story_is_left_out() -> None:
-    # Anna can only go to and fro, said with her name or a pronoun: six stories of this town can hardly all differ.
-    tiny = Town(WORDS.only(small_words()), 1, 2, 0, shortest=3, longest=3)
+    # There are eight stories in this town, most of them rare: six draws can hardly all differ.
+    tiny = Town(WORDS.only(set(small_words()) - {"Tom", "Mary", "shop"}), 1, 2, 0, shortest=3, longest=3)
     assert len({story.en_text for story in islice(stories(0, tiny), 6)}) < 6
     found = story_corpus(train=3, valid=2, test=1, town=tiny)
     assert len({story.en_text for split in found.values() for story in split}) == 6
@@ -571,7 +570,7 @@ def test_the_default_corpus_has_about_two_megabytes_of_english(told: tuple[Story
     assert 1.8e6 < 9_000 * mean < 2.2e6
 
 
-SHA = ""
+SHA = "578ed0ecbb4e8e32793007839427b55579fab49ce95334f4e5edb1f75b8c246a"
 SCRIPT = """
 import hashlib
 from course_lib.microworld import story_corpus, token_log_probs

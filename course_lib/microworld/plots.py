@@ -75,16 +75,20 @@ class State(NamedTuple):
         kind, who, what, where, whom = step
         people, things, places, unseen, unused = self.people, self.things, self.places, self.unseen, self.unused
         wishes, wants, parted, missed = self.wishes, self.wants, self.parted, self.missed
-        feelings: dict[str, str] = {}
-        grateful = {who: giver for who, giver in self.grateful.items() if kind == "feel"}
-        fresh = frozenset(word for word in (who, whom, where) if word and word not in people and word not in places)
+        feelings: Mapping[str, str] = EMPTY
+        grateful = self.grateful if kind == "feel" else EMPTY
+        fresh: frozenset[str] = frozenset()
+        if kind in ("be", "go", "meet"):
+            fresh = frozenset(
+                [word for word in (who, whom, where) if word and word not in people and word not in places]
+            )
         if where and where not in places:
             places = (*places, where)
 
         here = people.get(who, "")
         if kind in ("be", "go"):
             people = {**people, who: where}
-            missed = frozenset(pair for pair in missed if pair[0] != who)
+            missed = frozenset([pair for pair in missed if pair[0] != who]) if missed else missed
         elif kind == "meet" and whom not in people:
             people = {**people, whom: here}
         elif kind == "there":
@@ -93,11 +97,10 @@ class State(NamedTuple):
             things = {**things, what: who}
         elif kind in ("take", "find"):
             things, unseen, unused = {**things, what: who}, unseen - {what}, unused - {what}
-            for person, thing in wants:
-                if thing == what and person == who:
-                    feelings[person] = "happy"
-                elif thing == what and kind == "take" and people[person] == here:
-                    feelings[person] = "sad"
+            concerned = [person for person, thing in wants if thing == what]
+            feelings = {person: "sad" for person in concerned if kind == "take" and people[person] == here}
+            if who in concerned:
+                feelings[who] = "happy"
         elif kind == "give":
             things, parted = {**things, what: whom}, parted | {(who, what)}
             grateful = {whom: who}
@@ -211,7 +214,7 @@ class Plot:
             yield Step("be", NEW, where=NEW), 1.0
             return
         new_people, new_places = len(people) < self.people, len(state.places) < self.places
-        early, occupied = self.early(state), set(people.values())
+        early, occupied = self.early(state), people.values()
 
         # Introductions: most of them before anything happens, later of what somebody comes upon
         if early and new_people and new_places:
@@ -228,8 +231,8 @@ class Plot:
         for who, here in people.items():
             # Who has just acted, or was acted on, is likely to act next.
             focus = 4.0 if who == last.who else 3.0 if who == last.whom else 1.0
-            company = [person for person, place in people.items() if place == here and person != who]
-            wanted = [what for person, what in wants if person == who]
+            company = [person for person in people if person != who and people[person] == here]
+            wanted = [what for person, what in wants if person == who] if wants else []
 
             if who in state.feelings:
                 yield Step("feel", who, state.feelings[who]), 100.0
@@ -238,8 +241,8 @@ class Plot:
             # One goes where something is that one wants, or to somebody who wants what one has.
             came = last.who == who and last.kind == "go"
             eager = 0.02 * focus if came else focus
-            sought = {state.where(what) for what in wanted}
-            awaited = {people[person] for person, what in wants if things[what] == who}
+            sought = [state.where(what) for what in wanted] if wanted else []
+            awaited = [people[person] for person, what in wants if things[what] == who] if wants else []
             for place in state.places:
                 if place != here:
                     idle = 0.1 if wanted else 0.6 if place in occupied else 0.2
@@ -259,14 +262,14 @@ class Plot:
                     for whom in company:
                         if not mine and (whom, what) not in state.parted:
                             yield Step("give", who, what, "", whom), (25.0 if (whom, what) in wants else 2.0) * focus
-                    if last.who == who and last.kind in ("go", "meet"):
+                    if last.who == who and last.kind in ("go", "meet", "feel", "thank"):
                         if here in self.leaving:
-                            yield Step("leave", who, what, here), 4.0 * focus
+                            yield Step("leave", who, what, here), 6.0 * focus
                         if here in self.losing:
-                            yield Step("lose", who, what, here), 5.0 * focus
+                            yield Step("lose", who, what, here), 8.0 * focus
                     suspicious = last.what == what if last.kind == "want" else last.who == who and last.kind == "go"
                     if here in self.hiding and suspicious and not mine:
-                        yield Step("hide", who, what, here), 3.0 * focus
+                        yield Step("hide", who, what, here), 6.0 * focus
                     continue
                 if (who, what) in state.parted or (who, what) in state.missed:
                     continue
