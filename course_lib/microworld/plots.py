@@ -187,11 +187,10 @@ class Plot:
             return 0.0
         if state.length >= self.longest:
             return 1.0
-        if state.wants or state.feelings or state.last.kind in (*INTRODUCTIONS, "go", "meet"):
+        kind, early = state.last.kind, self.early(state)
+        if state.wants or state.feelings or kind in INTRODUCTIONS or (early and kind in ("go", "meet")):
             return 0.02
-        if state.last.kind in ("feel", "thank"):
-            return 0.7
-        return 0.3 if self.early(state) else 0.5
+        return 0.7 if kind in ("feel", "thank") else 0.3 if early else 0.5
 
     def early(self, state: State) -> bool:
         """Whether there is time for somebody or something new."""
@@ -240,7 +239,7 @@ class Plot:
                 yield Step("thank", who, whom=state.grateful[who]), 60.0
             # One goes where something is that one wants, or to somebody who wants what one has.
             came = last.who == who and last.kind == "go"
-            eager = 0.02 * focus if came else focus
+            eager = focus * (0.02 if came else 20.0 if last.who == who and last.kind == "leave" else 1.0)
             sought = [state.where(what) for what in wanted] if wanted else []
             awaited = [people[person] for person, what in wants if things[what] == who] if wants else []
             for place in state.places:
@@ -262,11 +261,11 @@ class Plot:
                     for whom in company:
                         if not mine and (whom, what) not in state.parted:
                             yield Step("give", who, what, "", whom), (25.0 if (whom, what) in wants else 2.0) * focus
-                    if last.who == who and last.kind in ("go", "meet", "feel", "thank"):
+                    if last.who == who and last.kind in ("go", "meet"):
                         if here in self.leaving:
-                            yield Step("leave", who, what, here), 6.0 * focus
+                            yield Step("leave", who, what, here), 8.0 * focus
                         if here in self.losing:
-                            yield Step("lose", who, what, here), 8.0 * focus
+                            yield Step("lose", who, what, here), 10.0 * focus
                     suspicious = last.what == what if last.kind == "want" else last.who == who and last.kind == "go"
                     if here in self.hiding and suspicious and not mine:
                         yield Step("hide", who, what, here), 6.0 * focus
