@@ -40,11 +40,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
-    from course_lib.microworld import Draw
+    from course_lib.microworld import Draw, Story
 
 PROJECT = Path(__file__).resolve().parent.parent
 REGISTRY = PROJECT / "data" / "registry.toml"
 MICROWORLD = "microworld/parallel"
+STORIES = "microworld/stories"
 
 Columns = dict[str, dict[str, list[Any]]]  # split -> column -> values
 
@@ -90,8 +91,12 @@ class Corpus:
         return list(self.columns[split][name])
 
     def draws(self, split: str) -> "list[Draw]":
-        """Micro-world only: the draws behind the texts, with meaning, alignment and log-probability."""
+        """microworld/parallel only: the draws behind the texts, with meaning, alignment and log-probability."""
         return self.column(split, "draw")
+
+    def stories(self, split: str) -> "list[Story]":
+        """microworld/stories only: the stories behind the texts, with events, meanings and log-probabilities."""
+        return self.column(split, "story")
 
     def __str__(self) -> str:
         sizes = " · ".join(f"{split} {len(next(iter(columns.values()))):,}" for split, columns in self.columns.items())
@@ -100,7 +105,7 @@ class Corpus:
 
 def names() -> tuple[str, ...]:
     """The name of every corpus that `load` knows."""
-    return (MICROWORLD, *_read_registry())
+    return (MICROWORLD, STORIES, *_read_registry())
 
 
 def load(name: str, **options: Any) -> Corpus:
@@ -108,7 +113,7 @@ def load(name: str, **options: Any) -> Corpus:
 
     Args:
         name: one of `names()`.
-        options: for the micro-world only, handed to `course_lib.microworld.parallel_corpus`.
+        options: for the micro-world only, handed to `parallel_corpus` or `story_corpus` of `course_lib.microworld`.
 
     Raises:
         ValueError: no such corpus, or a file of it is not what its loader can read.
@@ -116,6 +121,8 @@ def load(name: str, **options: Any) -> Corpus:
     """
     if name == MICROWORLD:
         return _microworld(**options)
+    if name == STORIES:
+        return _stories(**options)
     registry = _read_registry()
     if name not in registry:
         raise ValueError(_unknown("corpus", name, names(), "course_lib.datasets"))
@@ -357,6 +364,27 @@ def _microworld(**options: Any) -> Corpus:
         licence="CC0 1.0",
         citation="the micro-world of this course",
         note="Drawn from a known grammar: every draw has its meaning, alignment and log-probability.",
+        columns=columns,
+    )
+
+
+def _stories(**options: Any) -> Corpus:
+    from course_lib.microworld import story_corpus
+
+    columns: Columns = {
+        split: {
+            "en": [story.en_text for story in stories],
+            "zh": [story.zh_text for story in stories],
+            "story": list(stories),
+        }
+        for split, stories in story_corpus(**options).items()
+    }
+    return Corpus(
+        name=STORIES,
+        languages=("en", "zh"),
+        licence="CC0 1.0",
+        citation="the micro-world of this course",
+        note="Drawn from a simulated town: the exact probability of every next word is known, and what is true when.",
         columns=columns,
     )
 

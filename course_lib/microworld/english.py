@@ -37,6 +37,7 @@ PRONOUNS = {  # subject: (object, owner)
     "they": ("them", "their"),
 }
 NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
+FORMS = {"past": "past", "past state": "past", "experience": "participle", "progressive": "ing"}  # of the verb
 
 
 class English(Realiser):
@@ -150,7 +151,7 @@ class English(Realiser):
         asked = next((part for part in (node.object, node.place, node.time) if isinstance(part, Asked)), None)
         inverted = mood == "question" and not isinstance(subject, Asked)
 
-        auxiliary, form = "", {"past": "past", "experience": "participle", "progressive": "ing"}.get(node.tense, "base")
+        auxiliary, form = "", FORMS.get(node.tense, "base")
         modal = self.words.verbs[node.modal.lemma] if node.modal else None
         if node.tense == "experience":
             auxiliary = "has" if singular else "have"
@@ -161,7 +162,7 @@ class English(Realiser):
         elif modal and not modal.rest:  # can, should, must
             auxiliary = modal.lemma
         elif node.negative or inverted:
-            auxiliary, form = "did" if node.tense == "past" else "does" if singular else "do", "base"
+            auxiliary, form = "did" if form == "past" else "does" if singular else "do", "base"
         elif node.tense in ("habit", "present") and singular:
             form = "present"
 
@@ -227,7 +228,7 @@ class English(Realiser):
 
     def location(self, node: Location, mood: str) -> list[Token]:
         """My key is under the table."""
-        be = tokens(self.be(node.subject), (id(node), "be"))
+        be = tokens(self.be(node.subject, node.past), (id(node), "be"))
         no = tokens("not", (id(node), "not")) if node.negative else []
         subject, place = self.say(node.subject), self.say(node.place)
         if isinstance(node.place, Asked):
@@ -236,7 +237,7 @@ class English(Realiser):
 
     def existence(self, node: Existence, mood: str) -> list[Token]:
         """There is a cat in the garden."""
-        there, be = tokens("there", (id(node), "be")), tokens(self.be(node.thing), (id(node), "be"))
+        there, be = tokens("there", (id(node), "be")), tokens(self.be(node.thing, node.past), (id(node), "be"))
         no = tokens("no", (id(node), "not")) if node.negative else []
         return (be + there if mood == "question" else there + be) + no + self.say(node.thing) + self.place(node.place)
 

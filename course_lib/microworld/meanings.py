@@ -131,7 +131,7 @@ class Time(Node):
 class Event(Node):
     """Somebody does something. `subject` is None where it is said elsewhere (relative clauses, reasons)."""
 
-    tense: str  # "past", "experience", "progressive", "future", "habit", "present", "modal"
+    tense: str  # "past", "experience", "progressive", "future", "habit", "present", "past state", "modal"
     verb: Word
     subject: Any = None
     negative: bool = False
@@ -186,6 +186,7 @@ class Location(Node):
     subject: Any
     place: Any
     negative: bool = False
+    past: bool = False
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -195,6 +196,7 @@ class Existence(Node):
     thing: Thing
     place: Place
     negative: bool = False
+    past: bool = False
 
 
 @dataclass(frozen=True, slots=True, repr=False)
