@@ -180,7 +180,7 @@ def held_out_pairs(words: Lexicon | None = None) -> frozenset[tuple[str, str]]:
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
     """Draws are many small objects that all stay: to look for garbage among them costs a quarter of the time."""
     enabled = gc.isenabled()
     gc.disable()
@@ -191,7 +191,7 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-@_no_garbage_collection()
+@no_garbage_collection()
 def parallel_corpus(
     seed: int = 0, train: int = 20_000, valid: int = 1_000, test: int = 1_000, composition: int = 1_000
 ) -> ParallelCorpus:

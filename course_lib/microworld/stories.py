@@ -22,7 +22,7 @@ from random import Random
 from typing import Any, NamedTuple, TypeVar
 
 from course_lib.microworld.chinese import Chinese
-from course_lib.microworld.corpora import LANGUAGES, _no_garbage_collection
+from course_lib.microworld.corpora import LANGUAGES, no_garbage_collection
 from course_lib.microworld.english import English
 from course_lib.microworld.meanings import (
     USUAL,
@@ -490,7 +490,7 @@ def questions(state: State, town: Town | None = None) -> list[Question]:
 # The corpus -------------------------------------------------------------------------------------------------------
 
 
-@_no_garbage_collection()
+@no_garbage_collection()
 def story_corpus(
     seed: int = 0, train: int = 8_000, valid: int = 500, test: int = 500, town: Town | None = None
 ) -> dict[str, tuple[Story, ...]]:
