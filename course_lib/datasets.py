@@ -358,14 +358,8 @@ def _microworld(**options: Any) -> Corpus:
     }
     for split in ("train", "valid", "test", "test_composition"):  # the natural pairs are written, not drawn
         columns[split]["draw"] = list(getattr(world, split))
-    return Corpus(
-        name=MICROWORLD,
-        languages=("en", "zh"),
-        licence="CC0 1.0",
-        citation="the micro-world of this course",
-        note="Drawn from a known grammar: every draw has its meaning, alignment and log-probability.",
-        columns=columns,
-    )
+    note = "Drawn from a known grammar: every draw has its meaning, alignment and log-probability."
+    return _drawn(MICROWORLD, note, columns)
 
 
 def _stories(**options: Any) -> Corpus:
@@ -379,14 +373,14 @@ def _stories(**options: Any) -> Corpus:
         }
         for split, stories in story_corpus(**options).items()
     }
-    return Corpus(
-        name=STORIES,
-        languages=("en", "zh"),
-        licence="CC0 1.0",
-        citation="the micro-world of this course",
-        note="Drawn from a simulated town: the exact probability of every next word is known, and what is true when.",
-        columns=columns,
-    )
+    note = "Drawn from a simulated town: the exact probability of every next word is known, and what is true when."
+    return _drawn(STORIES, note, columns)
+
+
+def _drawn(name: str, note: str, columns: Columns) -> Corpus:
+    """A corpus of the micro-world."""
+    citation = "the micro-world of this course"
+    return Corpus(name=name, languages=("en", "zh"), licence="CC0 1.0", citation=citation, note=note, columns=columns)
 
 
 # Fetching --------------------------------------------------------------------------------------------------------

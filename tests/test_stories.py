@@ -29,7 +29,7 @@ from course_lib.microworld import (
 )
 from course_lib.microworld.chinese import Chinese
 from course_lib.microworld.english import English
-from course_lib.microworld.plots import KINDS, NEW, SLOTS, State, Step
+from course_lib.microworld.events import KINDS, NEW, SLOTS, State, Step
 from course_lib.microworld.stories import END, OBJECT_PRONOUN, SUBJECT_PRONOUN
 from course_lib.tokenizers import EOS, SPECIAL_TOKENS, BPETokenizer, CharacterTokenizer, WordTokenizer
 
@@ -574,7 +574,7 @@ def test_the_default_corpus_has_about_two_megabytes_of_english(told: tuple[Story
     assert 1.8e6 < 9_000 * mean < 2.2e6
 
 
-SHA = "1eb8d96218d668330e8c4617a588c96032e6931e801a2ba784f437c0785362c0"
+SHA = "42f16241c036ef5355341bbba363b9c9e232be7015382ab38a3e2bf6f4cb2bcf"
 SCRIPT = """
 import hashlib
 from course_lib.microworld import story_corpus, token_log_probs

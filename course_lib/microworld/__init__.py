@@ -9,7 +9,7 @@ A meaning is drawn from a probabilistic grammar and then said in English and in 
     english.py, chinese.py     how a meaning is said in each language
       realise.py                 (what the two have in common: tokens and the parts of the meaning they express)
     corpora.py                 the parallel corpus drawn from it
-    plots.py, stories.py       what happens in a small town, and the stories told of it in the same two languages
+    events.py, stories.py      what happens in a small town, and the stories told of it in the same two languages
 
 To add a noun, add one line to nouns.tsv. To add a construction, say what it means (a dataclass in meanings.py), how
 likely it is (a method in world.py) and how it is said (a method in english.py and one in chinese.py).

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 from course_lib.microworld.chinese import Chinese
 from course_lib.microworld.corpora import LANGUAGES, no_garbage_collection
 from course_lib.microworld.english import English
+from course_lib.microworld.events import NEW, SLOTS, Plot, State, Step
 from course_lib.microworld.meanings import (
     USUAL,
     Asked,
@@ -39,7 +40,6 @@ from course_lib.microworld.meanings import (
     Thing,
     Word,
 )
-from course_lib.microworld.plots import NEW, SLOTS, Plot, State, Step
 
 END = "<eos>"  # what follows the last word of a story, written as in `course_lib.tokenizers`
 PRONOUNS = ("he", "she")
