@@ -98,6 +98,12 @@ TRANSLATIONS: dict[tuple[str, float], Translation] = {
         256,
         {"steps": 7600, "lr": 2e-3, "label_smoothing": 0.05, "average_decay": 0.995},
     ),
+    ("multi30k", 36): _multi30k(
+        4000,
+        {"d_model": 192, "d_ff": 768, "dropout": 0.1, "positions": "rotary"},
+        256,
+        {"steps": 14000, "lr": 1.8e-3, "label_smoothing": 0.1, "average_decay": 0.998},
+    ),
     ("tatoeba-cmn", 18): Translation(
         "zh",
         "en",
