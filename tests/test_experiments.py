@@ -1,13 +1,20 @@
 """Recorded experiments: a small one is run; the files in data/results are checked against the recipes."""
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from course_lib import experiments
-from course_lib.datasets import Corpus
+from course_lib.checkpoints import load_model
+from course_lib.datasets import STORIES, Corpus, load
+from course_lib.experiments import language_models, recording, translation
+from course_lib.experiments.language_models import Key, LanguageModel
+from course_lib.models import CausalLM, ModelConfig
+from course_lib.tokenizers import WordTokenizer, load_tokenizer
+from course_lib.training import evaluate
 
 WORDS = {"one": "eins", "two": "zwei", "three": "drei", "four": "vier", "five": "fünf"}
 
@@ -19,18 +26,18 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     columns = {"en": english, "de": [" ".join(WORDS[word] for word in text.split()) for text in english]}
     splits = {"train": columns, **{split: {k: v[:13] for k, v in columns.items()} for split in ("valid", "test")}}
     corpus = Corpus("counting", ("en", "de"), "none", "none", "", splits)
-    recipe = experiments.Translation(
+    recipe = translation.Translation(
         "en", "de", 280, {"d_model": 16, "d_ff": 16, "n_heads": 2}, 128, {"steps": 5, "validate_every": 5}, beam_size=2
     )
-    monkeypatch.setattr(experiments, "RESULTS", tmp_path)
-    monkeypatch.setattr(experiments, "load", lambda name: corpus)
-    monkeypatch.setattr(experiments, "TRANSLATIONS", {("counting", 0.1): recipe})
+    monkeypatch.setattr(recording, "RESULTS", tmp_path)
+    monkeypatch.setattr(translation, "load", lambda name: corpus)
+    monkeypatch.setattr(translation, "TRANSLATIONS", {("counting", 0.1): recipe})
     return tmp_path
 
 
 def test_a_result_is_recorded_seed_by_seed(tiny: Path) -> None:
     first = experiments.run_translation("counting", 0.1, [3], progress=False)
-    path = experiments.result_path("counting", 0.1)
+    path = translation.result_path("counting", 0.1)
     assert json.loads(path.read_text(encoding="utf-8")) == first
     assert path.parent == tiny
     both = experiments.run_translation("counting", 0.1, [5, 3], progress=False)
@@ -46,12 +53,12 @@ def test_a_result_is_recorded_seed_by_seed(tiny: Path) -> None:
 
 def test_another_recipe_does_not_overwrite(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiments.run_translation("counting", 0.1, [3], progress=False)
-    before = experiments.result_path("counting", 0.1).read_bytes()
-    changed = experiments.Translation("en", "de", 281, {}, 128, {"steps": 5})
-    monkeypatch.setattr(experiments, "TRANSLATIONS", {("counting", 0.1): changed})
+    before = translation.result_path("counting", 0.1).read_bytes()
+    changed = translation.Translation("en", "de", 281, {}, 128, {"steps": 5})
+    monkeypatch.setattr(translation, "TRANSLATIONS", {("counting", 0.1): changed})
     with pytest.raises(ValueError, match=r"counting-0\.1\.json was recorded with another recipe; delete it"):
         experiments.run_translation("counting", 0.1, [4], progress=False)
-    assert experiments.result_path("counting", 0.1).read_bytes() == before
+    assert translation.result_path("counting", 0.1).read_bytes() == before
 
 
 def test_unknown_recipe_names_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,8 +81,8 @@ def test_recorded_results_belong_to_the_recipes(path: Path) -> None:
     # A changed recipe makes its recorded numbers wrong; they have to be recorded again.
     result = json.loads(path.read_text(encoding="utf-8"))
     recipe = result["recipe"]
-    assert path == experiments.result_path(recipe["corpus"], recipe["minutes"])
-    expected = experiments.describe(recipe["corpus"], recipe["minutes"])
+    assert path == translation.result_path(recipe["corpus"], recipe["minutes"])
+    expected = translation.describe(recipe["corpus"], recipe["minutes"])
     assert recipe == expected
     for name, mean in result["mean"].items():
         values = [run["scores"][name]["value"] for run in result["runs"]]
@@ -100,6 +107,139 @@ def test_the_readme_reports_what_was_recorded() -> None:
     readme = (experiments.RESULTS.parent.parent / "README.md").read_text(encoding="utf-8")
     table = "\n".join(rows)
     assert table in readme, f"the table of README.md should be\n{table}"
-    live = json.loads(experiments.result_path(experiments.MICROWORLD, 1.5).read_text(encoding="utf-8"))["mean"]
+    live = json.loads(translation.result_path(translation.MICROWORLD, 1.5).read_text(encoding="utf-8"))["mean"]
     assert f"BLEU {live['test/bleu/beam']:.1f} (three seeds" in readme
     assert f"is {live['test/bleu/best possible']:.1f}.*" in readme
+
+
+# Language models -------------------------------------------------------------------------------------------------
+
+TINY = Key(STORIES, "en", "causal", 0.1)
+
+
+@pytest.fixture
+def tiny_stories(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A recipe for a language model that takes seconds; results and models go to a temporary folder."""
+    recipe = LanguageModel(
+        "characters",
+        {"d_model": 16, "d_ff": 16, "n_heads": 2, "n_decoder_layers": 1, "n_encoder_layers": 1},
+        1024,
+        {"steps": 5, "validate_every": 2},
+        options={"train": 61, "valid": 7, "test": 11},
+        ship=True,
+    )
+    monkeypatch.setattr(recording, "RESULTS", tmp_path)
+    monkeypatch.setattr(recording, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr(language_models, "LANGUAGE_MODELS", {TINY: recipe})
+    return tmp_path
+
+
+def test_a_language_model_is_recorded_and_shipped(tiny_stories: Path) -> None:
+    first = language_models.run_language_model(TINY, [0], progress=False)
+    path = tiny_stories / "language-model-microworld-stories-en-causal-0.1.json"
+    assert json.loads(path.read_text(encoding="utf-8")) == first
+    both = language_models.run_language_model(TINY, [5, 0], progress=False)
+    assert [run["seed"] for run in both["runs"]] == [0, 5]
+    assert both["runs"][0] == first["runs"][0]  # not run again
+    run = both["runs"][0]
+    assert run["updates"] == 5 and [step for step, _ in run["validations"]] == [2, 4, 5]
+    scores = run["scores"]
+    assert scores["floor"] < scores["nats_per_token"]
+    assert scores["excess_percent"] == pytest.approx(100 * (scores["nats_per_token"] / scores["floor"] - 1), rel=1e-3)
+    values = [run["scores"]["nats_per_token"] for run in both["runs"]]
+    assert both["mean"]["nats_per_token"] == pytest.approx(sum(values) / 2, abs=6e-5)
+
+    # The shipped model is that of seed 0, and its file and the tokeniser's are all that is needed to use it.
+    model, tokenizer = language_models.pretrained("causal")
+    corpus = load(STORIES, train=61, valid=7, test=11)
+    assert language_models.score_language_model(model, tokenizer, corpus, TINY) == scores
+
+
+def test_bits_do_not_depend_on_the_tokeniser() -> None:
+    """The floor is ln p(text): in nats per token it depends on the tokens, in bits per character it does not."""
+    corpus = load(STORIES, train=61, valid=7, test=11)
+    stories, texts = corpus.stories("test"), corpus.texts("test", "zh")
+    expected = -sum(story.log_prob_zh for story in stories) / math.log(2) / sum(map(len, texts))
+    for tokens in ("words", "characters"):
+        tokenizer = language_models.train_tokenizer(corpus, "zh", tokens)
+        model = CausalLM(ModelConfig(tokenizer.vocab_size, d_model=16, d_ff=16, n_decoder_layers=1))
+        scores = language_models.score_language_model(model, tokenizer, corpus, Key(STORIES, "zh", "causal", 1))
+        bits = scores["bits_per_character"] * scores["floor"] / scores["nats_per_token"]
+        assert bits == pytest.approx(expected, rel=1e-3)
+        assert scores["bits_per_byte"] == pytest.approx(scores["bits_per_character"] / 3, rel=1e-3)  # 3 bytes of UTF-8
+
+
+def test_what_the_tokeniser_does_not_know_is_no_score() -> None:
+    corpus = Corpus("two", ("en",), "none", "none", "", {"test": {"en": ["one two", "two three four"]}})
+    tokenizer = WordTokenizer(["one", "two"])
+    model = CausalLM(ModelConfig(tokenizer.vocab_size, d_model=16, d_ff=16))
+    with pytest.raises(ValueError, match="2 tokens of the test split are unknown to the tokeniser; use a byte-level"):
+        language_models.score_language_model(model, tokenizer, corpus, Key("two", "en", "causal", 1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--minutes", "7"], f"no recipe for --corpus {STORIES} --language en --objective causal --minutes 7; there"),
+        (["--objective", "span"], f"no recipe for --corpus {STORIES} --language en --objective span --minutes 0;"),
+        (["--corpus", "none"], "no recipe for --corpus none --language en --objective causal --minutes 0; there"),
+    ],
+)
+@pytest.mark.usefixtures("tiny_stories")
+def test_unknown_language_models_are_answered_with_the_known_ones(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiments, "LANGUAGE_MODELS", language_models.LANGUAGE_MODELS)
+    with pytest.raises(SystemExit) as exit_:
+        experiments.main(["language-model", *arguments])
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error and error.rstrip().endswith(f"there is {TINY}")
+
+
+@pytest.mark.usefixtures("tiny_stories")
+def test_a_model_that_is_not_shipped_is_named() -> None:
+    with pytest.raises(ValueError, match="no model 'microworld-stories-en-masked' is shipped; there is"):
+        language_models.pretrained("masked")
+
+
+MODELS = sorted(recording.RESULTS.glob("language-model-*.json"))
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+def test_recorded_language_models_belong_to_the_recipes(path: Path) -> None:
+    result = json.loads(path.read_text(encoding="utf-8"))
+    key = Key(*(result["recipe"][name] for name in Key._fields))
+    assert path == language_models.result_path(key)
+    assert result["recipe"] == language_models.describe(key)
+    for run in result["runs"]:
+        assert run["updates"] == result["recipe"]["train"]["steps"]
+        if key.corpus == STORIES and key.objective == "causal":
+            assert run["scores"]["excess_percent"] > 0
+    for name, mean in result["mean"].items():
+        values = [run["scores"][name] for run in result["runs"]]
+        assert mean == pytest.approx(sum(values) / len(values), abs=6e-5)
+
+
+SHIPPED = [key for key, recipe in language_models.LANGUAGE_MODELS.items() if recipe.ship]
+
+
+def test_one_recipe_for_each_shipped_model() -> None:
+    assert len({key[:3] for key in SHIPPED}) == len(SHIPPED)
+    files = {path for key in SHIPPED for path in language_models.checkpoint_paths(key.objective, *key[:2])}
+    assert files == set(recording.CHECKPOINTS.iterdir())
+    assert max(path.stat().st_size for path in files) < 4e6
+
+
+@pytest.mark.parametrize("key", SHIPPED, ids=str)
+def test_shipped_models_score_what_was_recorded(key: Key) -> None:
+    """The model of another run or recipe would not."""
+    result = json.loads(language_models.result_path(key).read_text(encoding="utf-8"))
+    model_path, tokenizer_path = language_models.checkpoint_paths(key.objective, *key[:2])
+    model, tokenizer = load_model(model_path), load_tokenizer(tokenizer_path)
+    recipe = language_models.LANGUAGE_MODELS[key]
+    assert model.config == ModelConfig(tokenizer.vocab_size, **recipe.model)
+    corpus = load(key.corpus, **recipe.options | {"train": 0, "valid": 0})
+    sequences = [tokenizer.encode(text) for text in corpus.texts("test", key.language)]
+    nats = evaluate(model, language_models.batches(key.objective, sequences, 4096))
+    assert nats == pytest.approx(result["runs"][0]["scores"]["nats_per_token"], abs=1e-3)

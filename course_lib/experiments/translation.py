@@ -1,26 +1,10 @@
-"""Recorded experiments: ``python -m course_lib experiment translation --corpus multi30k --minutes 18``.
+"""Translators: ``python -m course_lib experiment translation --corpus multi30k --minutes 18``."""
 
-A recipe fixes the data, the model and the number of updates; running it trains one model per seed, evaluates it and
-writes ``data/results/translation-CORPUS-MINUTES.json``: the scores with their signatures, the CPU time, the machine and
-the versions. ``minutes`` is the CPU time that the recipe is meant for ("core-minutes": the time of all threads of the
-process added up, so that a busy machine does not count). The number of updates is fixed, not the time: a recipe gives
-the same model on a slow machine, later.
-
-A file is written after every seed, so an interrupted experiment goes on with the seeds that are missing.
-"""
-
-import argparse
 import json
-import os
-import platform
 import random
 import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +14,12 @@ from course_lib import microworld
 from course_lib.batching import TokenBatches
 from course_lib.datasets import MICROWORLD, Corpus, load
 from course_lib.decoding import translate
+from course_lib.experiments import recording
 from course_lib.metrics import Score, bleu, chrf, exact_match
 from course_lib.models import ModelConfig, Seq2Seq
 from course_lib.tokenizers import BPETokenizer, Tokenizer, WordTokenizer
 from course_lib.training import TrainConfig, Trainer, evaluate
 
-RESULTS = Path(__file__).resolve().parent.parent / "data" / "results"
 LENGTH_PENALTIES = (0.6, 1.0, 1.4)
 
 
@@ -227,41 +211,9 @@ def compare_with_truth(model: Seq2Seq, tokenizer: Tokenizer, corpus: Corpus, rec
     run.add("test/exact match of all references/beam", exact_match(hypotheses, every))
 
 
-def machine() -> dict[str, Any]:
-    """Processor, cores, and its speed at what training consists of: float32 matrix products on one thread."""
-    name = platform.processor() or platform.machine()
-    if sys.platform == "linux":
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), name)
-    a, products = torch.rand(512, 512), 40
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    a @ a
-    start = time.process_time()
-    for _ in range(products):
-        a @ a
-    seconds = time.process_time() - start
-    torch.set_num_threads(threads)
-    return {
-        "processor": name,
-        "cores": os.cpu_count(),
-        "system": platform.system(),
-        "gigaflops_per_core": round(products * 2 * 512**3 / seconds / 1e9, 1),
-    }
-
-
-def versions() -> dict[str, str | None]:
-    """Versions of what computes the results, and the commit of the course if it is a git checkout."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=RESULTS.parent, check=False
-    )
-    packages = {package: version(package) for package in ("numpy", "torch", "sacrebleu")}
-    return {"python": platform.python_version(), **packages, "commit": commit.stdout.strip() or None}
-
-
 def result_path(corpus: str, minutes: float) -> Path:
     """Where a result is recorded."""
-    return RESULTS / f"translation-{corpus.replace('/', '-')}-{minutes:g}.json"
+    return recording.result_path("translation", corpus, f"{minutes:g}")
 
 
 def describe(corpus: str, minutes: float) -> dict[str, Any]:
@@ -273,9 +225,7 @@ def describe(corpus: str, minutes: float) -> dict[str, Any]:
     if (corpus, minutes) not in TRANSLATIONS:
         known = ", ".join(f"{name} at {m:g} minutes" for name, m in TRANSLATIONS)
         raise ValueError(f"no recipe for {corpus!r} at {minutes:g} core-minutes; there is {known}")
-    values = {"corpus": corpus, "minutes": minutes, **asdict(TRANSLATIONS[corpus, minutes])}
-    described: dict[str, Any] = json.loads(json.dumps(values))
-    return described
+    return recording.as_json({"corpus": corpus, "minutes": minutes, **asdict(TRANSLATIONS[corpus, minutes])})
 
 
 def run_translation(corpus_name: str, minutes: float, seeds: Sequence[int], progress: bool = True) -> dict[str, Any]:
@@ -286,32 +236,24 @@ def run_translation(corpus_name: str, minutes: float, seeds: Sequence[int], prog
     """
     described = describe(corpus_name, minutes)
     recipe = TRANSLATIONS[corpus_name, minutes]
-    path = result_path(corpus_name, minutes)
-    result: dict[str, Any] = {"experiment": "translation", "recipe": described, "runs": []}
-    if path.exists():
-        result = json.loads(path.read_text(encoding="utf-8"))
-        if result["recipe"] != described:
-            raise ValueError(f"{path} was recorded with another recipe; delete it to record this one")
     corpus = load(corpus_name, **recipe.options)
-    for seed in seeds:
-        if any(run["seed"] == seed for run in result["runs"]):
-            continue
+
+    def run_seed(seed: int) -> recording.Run:
         model, tokenizer, run = train_translator(corpus, recipe, seed, progress)
         score_translator(model, tokenizer, corpus, recipe, run)
         if corpus_name == MICROWORLD:
             compare_with_truth(model, tokenizer, corpus, recipe, run)
-        result["runs"].append(asdict(run) | {"machine": machine(), "versions": versions()})
-        result["runs"].sort(key=lambda r: r["seed"])
-        result["mean"] = {
-            name: round(statistics.mean(r["scores"][name]["value"] for r in result["runs"]), 2) for name in run.scores
-        }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".json.tmp")
-        temporary.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(path)
         if progress:
             print(f"seed {seed}: {run.core_minutes:.1f} core-minutes, " + json.dumps(run.scores, ensure_ascii=False))
-    return result
+        return asdict(run)
+
+    def mean(runs: list[recording.Run]) -> dict[str, float]:
+        return {
+            name: round(statistics.mean(run["scores"][name]["value"] for run in runs), 2) for name in runs[0]["scores"]
+        }
+
+    path = result_path(corpus_name, minutes)
+    return recording.record(path, "translation", described, seeds, run_seed, mean)
 
 
 def shuffled_source(pairs: Sequence[tuple[Any, Any]], seed: int) -> list[tuple[Any, Any]]:
@@ -323,26 +265,3 @@ def shuffled_source(pairs: Sequence[tuple[Any, Any]], seed: int) -> list[tuple[A
     sources = [source for source, _ in pairs]
     random.Random(seed).shuffle(sources)
     return [(source, target) for source, (_, target) in zip(sources, pairs, strict=True)]
-
-
-def main(arguments: Sequence[str]) -> int:
-    """The command line of ``python -m course_lib experiment``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m course_lib experiment",
-        description="Repeat a recorded experiment; the result is written to data/results.",
-        epilog="recipes: " + "; ".join(f"--corpus {corpus} --minutes {m:g}" for corpus, m in TRANSLATIONS),
-    )
-    parser.add_argument("name", choices=["translation"])
-    parser.add_argument("--corpus", default=MICROWORLD)
-    parser.add_argument("--minutes", type=float, help="core-minutes of training (default: the longest of the corpus)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    options = parser.parse_args(arguments)
-    lengths = [minutes for corpus, minutes in TRANSLATIONS if corpus == options.corpus]
-    torch.set_num_threads(1)  # the fastest, in core-minutes, for models of this size
-    try:
-        minutes = options.minutes if options.minutes is not None else max(lengths, default=0.0)
-        result = run_translation(options.corpus, minutes, options.seeds)
-    except ValueError as error:
-        parser.error(str(error))
-    print(json.dumps(result["mean"], indent=1))
-    return 0

@@ -1,0 +1,243 @@
+"""Language models: ``python -m course_lib experiment language-model --corpus microworld/stories --minutes 18``.
+
+Recipes whose models the notebooks use also ship them: ``pretrained("causal")`` loads the model and its tokeniser.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from course_lib.batching import TokenBatches
+from course_lib.checkpoints import load_model, save_model
+from course_lib.datasets import STORIES, Corpus, load
+from course_lib.experiments import recording
+from course_lib.microworld import token_log_probs
+from course_lib.models import CausalLM, Model, ModelConfig
+from course_lib.tokenizers import (
+    UNK,
+    BPETokenizer,
+    CharacterTokenizer,
+    Tokenizer,
+    WordTokenizer,
+    load_tokenizer,
+)
+from course_lib.training import TrainConfig, Trainer, evaluate
+
+OBJECTIVES: dict[str, type[Model]] = {"causal": CausalLM}
+
+
+class Key(NamedTuple):
+    """What names a recipe."""
+
+    corpus: str
+    language: str
+    objective: str
+    minutes: float  # core-minutes that it is meant for
+
+    def __str__(self) -> str:
+        return (
+            f"--corpus {self.corpus} --language {self.language} --objective {self.objective} --minutes {self.minutes:g}"
+        )
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A recipe for a language model.
+
+    Attributes:
+        tokens: "words" (of Chinese: characters), "characters", or the vocabulary size of a byte-level BPE; learned from
+            the training split.
+        model: fields of :class:`ModelConfig`.
+        max_tokens: token budget of a batch.
+        train: fields of :class:`TrainConfig`.
+        options: of :func:`course_lib.datasets.load`.
+        ship: whether the model of seed 0 is kept in data/checkpoints.
+    """
+
+    tokens: str | int
+    model: dict[str, Any]
+    max_tokens: int
+    train: dict[str, Any]
+    options: dict[str, Any] = field(default_factory=dict)
+    ship: bool = False
+
+
+def _stories(model: dict[str, Any], max_tokens: int, train: dict[str, Any], **others: Any) -> LanguageModel:
+    # What can happen next in the town is exact, so smoothing would only teach what is false.
+    model = {"dropout": 0.0, "positions": "rotary", **model}
+    return LanguageModel("words", model, max_tokens, {"label_smoothing": 0, **train}, **others)
+
+
+LANGUAGE_MODELS: dict[Key, LanguageModel] = {
+    Key(STORIES, "en", "causal", 1): _stories(
+        {"d_model": 64, "n_decoder_layers": 3, "d_ff": 256},
+        512,
+        {"steps": 1600, "lr": 4e-3, "average_decay": 0.99},
+        ship=True,
+    ),
+}
+
+
+@dataclass
+class Run:
+    """What one seed gave.
+
+    ``scores`` holds, of the test split: "nats_per_token", the end of each text being a token; for a causal model also
+    "bits_per_character" and "bits_per_byte" (of UTF-8), which compare across tokenisers; and on the stories "floor",
+    the exact expected value of nats_per_token below which no model can come but by luck, and "excess_percent", how far
+    above it the model is.
+    """
+
+    seed: int
+    parameters: int
+    updates: int
+    core_minutes: float
+    wall_minutes: float
+    vocab_size: int
+    scores: dict[str, float] = field(default_factory=dict)
+    validations: list[tuple[int, float]] = field(default_factory=list)
+
+
+def train_tokenizer(corpus: Corpus, language: str, tokens: str | int) -> Tokenizer:
+    """The tokeniser of a recipe, learned from the training split."""
+    texts = corpus.texts("train", language)
+    if tokens == "words":
+        return WordTokenizer.train(texts)
+    if tokens == "characters":
+        return CharacterTokenizer.train(texts)
+    if isinstance(tokens, int):
+        return BPETokenizer.train(texts, tokens)
+    raise ValueError(f'tokens must be "words", "characters" or a vocabulary size, got {tokens!r}')
+
+
+def batches(objective: str, sequences: Sequence[list[int]], max_tokens: int, seed: int = 0) -> TokenBatches:
+    """What a model of this objective learns from, made of token ids without BOS and EOS."""
+    return TokenBatches(sequences, max_tokens, seed=seed)
+
+
+def train_language_model(
+    corpus: Corpus, key: Key, recipe: LanguageModel, seed: int, progress: bool = True
+) -> tuple[Model, Tokenizer, Run]:
+    """Train the recipe's model with one seed: initial weights, order of the data and dropout all follow from it."""
+    tokenizer = train_tokenizer(corpus, key.language, recipe.tokens)
+
+    def encoded(split: str) -> list[list[int]]:
+        return [tokenizer.encode(text) for text in corpus.texts(split, key.language)]
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = OBJECTIVES[key.objective](ModelConfig(tokenizer.vocab_size, **recipe.model))
+    trainer = Trainer(
+        model,
+        batches(key.objective, encoded("train"), recipe.max_tokens, seed),
+        TrainConfig(**recipe.train, seed=seed),
+        batches(key.objective, encoded("valid"), 4 * recipe.max_tokens),
+        progress=progress,
+    )
+    history = trainer.run()
+    run = Run(
+        seed=seed,
+        parameters=sum(p.numel() for p in model.parameters()),
+        updates=len(history.steps),
+        core_minutes=round(history.steps[-1].cpu_seconds / 60, 2),
+        wall_minutes=round(history.steps[-1].wall_seconds / 60, 2),
+        vocab_size=tokenizer.vocab_size,
+        validations=[(step, round(loss, 4)) for step, loss in history.validations],
+    )
+    return model, tokenizer, run
+
+
+def score_language_model(
+    model: Model, tokenizer: Tokenizer, corpus: Corpus, key: Key, max_tokens: int = 4096
+) -> dict[str, float]:
+    """The scores on the test split, see :class:`Run`.
+
+    Raises:
+        ValueError: if the tokeniser does not know all of the text. The model would not say which unknown word comes,
+            only that one does, and its score would be too good.
+    """
+    texts = corpus.texts("test", key.language)
+    sequences = [tokenizer.encode(text) for text in texts]
+    unknown = sum(sequence.count(UNK) for sequence in sequences)
+    if unknown:
+        raise ValueError(f"{unknown} tokens of the test split are unknown to the tokeniser; use a byte-level BPE")
+    nats = evaluate(model, batches(key.objective, sequences, max_tokens))
+    scores = {"nats_per_token": nats}
+    if key.objective == "causal":
+        n_tokens = sum(len(sequence) + 1 for sequence in sequences)
+        bits = nats * n_tokens / math.log(2)
+        scores["bits_per_character"] = bits / sum(map(len, texts))
+        scores["bits_per_byte"] = bits / sum(len(text.encode()) for text in texts)
+        if key.corpus == STORIES:
+            exact = [token_log_probs(story, key.language, split=tokenizer.split) for story in corpus.stories("test")]
+            scores["floor"] = -sum(map(math.fsum, exact)) / n_tokens
+            scores["excess_percent"] = 100 * (nats / scores["floor"] - 1)
+    return {name: round(score, 4) for name, score in scores.items()}
+
+
+def result_path(key: Key) -> Path:
+    """Where a result is recorded."""
+    return recording.result_path("language-model", key.corpus, key.language, key.objective, f"{key.minutes:g}")
+
+
+def checkpoint_paths(objective: str, corpus: str = STORIES, language: str = "en") -> tuple[Path, Path]:
+    """Where the shipped model and its tokeniser lie; all objectives of one corpus and language share the tokeniser."""
+    name = f"{corpus.replace('/', '-')}-{language}"
+    return recording.CHECKPOINTS / f"{name}-{objective}.safetensors", recording.CHECKPOINTS / f"{name}-tokenizer.json"
+
+
+def pretrained(objective: str, corpus: str = STORIES, language: str = "en") -> tuple[Model, Tokenizer]:
+    """A shipped model, ready to be used, and its tokeniser.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    model_path, tokenizer_path = checkpoint_paths(objective, corpus, language)
+    if not model_path.exists():
+        known = ", ".join(path.stem for path in sorted(recording.CHECKPOINTS.glob("*.safetensors")))
+        raise ValueError(f"no model {model_path.stem!r} is shipped; there is {known}")
+    return load_model(model_path), load_tokenizer(tokenizer_path)
+
+
+def describe(key: Key) -> dict[str, Any]:
+    """A recipe as it stands in a result file.
+
+    Raises:
+        ValueError: if there is no such recipe.
+    """
+    if key not in LANGUAGE_MODELS:
+        raise ValueError(f"no recipe for {key}; there is {'; '.join(map(str, LANGUAGE_MODELS))}")
+    return recording.as_json(key._asdict() | asdict(LANGUAGE_MODELS[key]))
+
+
+def run_language_model(key: Key, seeds: Sequence[int], progress: bool = True) -> dict[str, Any]:
+    """Run a recipe for the seeds that its file does not hold yet, and return what the file then holds.
+
+    Raises:
+        ValueError: if there is no such recipe, or the file was recorded with another one.
+    """
+    described = describe(key)
+    recipe = LANGUAGE_MODELS[key]
+    corpus = load(key.corpus, **recipe.options)
+
+    def run_seed(seed: int) -> recording.Run:
+        model, tokenizer, run = train_language_model(corpus, key, recipe, seed, progress)
+        run.scores = score_language_model(model, tokenizer, corpus, key)
+        if recipe.ship and seed == 0:
+            model_path, tokenizer_path = checkpoint_paths(key.objective, key.corpus, key.language)
+            model_path.parent.mkdir(parents=True, exist_ok=True)
+            save_model(model_path, model)
+            tokenizer.save(tokenizer_path)
+        if progress:
+            print(f"seed {seed}: {run.core_minutes:.1f} core-minutes, {run.scores}")
+        return asdict(run)
+
+    def mean(runs: list[recording.Run]) -> dict[str, float]:
+        return {name: round(statistics.mean(run["scores"][name] for run in runs), 4) for name in runs[0]["scores"]}
+
+    return recording.record(result_path(key), "language-model", described, seeds, run_seed, mean)
