@@ -23,12 +23,14 @@ label), and all columns of a split have the same length. `leak_free_split` makes
 import difflib
 import gzip
 import hashlib
+import json
 import os
 import re
 import shutil
 import sys
 import tomllib
 import unicodedata
+import zipfile
 import zlib
 from bisect import bisect_left
 from collections import defaultdict
@@ -181,6 +183,11 @@ def read_text(path: str | os.PathLike[str]) -> str:
             data = gzip.decompress(data)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise ValueError(f"{path}: damaged gzip archive ({error}); copy or download it again") from error
+    return _decode(data, path)
+
+
+def _decode(data: bytes, path: Path) -> str:
+    """The text of a file, or of a file in an archive."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -197,8 +204,12 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
 def read_lines(path: str | os.PathLike[str]) -> list[str]:
     """Read one text a line by `read_text`, without surrounding spaces. An empty line raises ValueError."""
+    return _cut_lines(read_text(path), path)
+
+
+def _cut_lines(text: str, path: str | os.PathLike[str]) -> list[str]:
     # Not str.splitlines: it also cuts at form feeds and U+2028, which would shift every later line of a pair.
-    lines = [line.strip() for line in read_text(path).removesuffix("\n").split("\n")]
+    lines = [line.strip() for line in text.removesuffix("\n").split("\n")]
     if "" in lines:
         raise ValueError(f"{path}: line {lines.index('') + 1} is empty; delete it (in a parallel text on both sides)")
     return lines
@@ -342,10 +353,74 @@ def _tatoeba(entry: Entry, paths: Sequence[Path]) -> Columns:
     return _take(columns, leak_free_split(english, chinese))
 
 
+def _poems(entry: Entry, paths: Sequence[Path]) -> Columns:
+    """JSON lists of poems, one line of text for each of their lines; divided by `leak_free_split`."""
+    columns: dict[str, list[str]] = {name: [] for name in ("zh", "title", "author", "collection")}
+    for path in paths:
+        for number, poem in enumerate(_parse_json(read_text(path), path), start=1):
+            try:
+                lines, author = poem["paragraphs"], poem["author"]
+                title = poem["title"] if "title" in poem else poem["rhythmic"]  # the melody that a song is written to
+            except (KeyError, TypeError) as error:
+                raise ValueError(f"{path}: poem {number} has no lines, author or title: {error}") from error
+            if not lines or not all(lines):
+                raise ValueError(f"{path}: poem {number}, {title!r}, has an empty line or none")
+            for name, value in (("zh", "\n".join(lines)), ("title", title), ("author", author)):
+                columns[name].append(value)
+            columns["collection"].append(path.parent.name)
+    # Some poems are there twice, with characters written in another way: one line that agrees is enough.
+    poems = [text.split("\n") for text in columns["zh"]]
+    parts = [(lines[0], lines[len(lines) // 2], lines[-1]) for lines in poems]
+    return _take(columns, leak_free_split(*zip(*parts, strict=True)))
+
+
+def _minimal_pairs(entry: Entry, paths: Sequence[Path]) -> Columns:
+    """JSON lines, each an acceptable sentence beside one that is not; all of it is test."""
+    columns: dict[str, list[str]] = {"en": [], "unacceptable": [], "paradigm": []}
+    for path in paths:
+        for number, line in enumerate(read_lines(path), start=1):
+            pair = _parse_json(line, path, number)
+            for name, key in (("en", "sentence_good"), ("unacceptable", "sentence_bad"), ("paradigm", "UID")):
+                if key not in pair:
+                    raise ValueError(f"{path}: line {number} has no {key!r}; it has {', '.join(pair)}")
+                columns[name].append(pair[key])
+    return {"test": columns}
+
+
+def _polarity(entry: Entry, paths: Sequence[Path]) -> Columns:
+    """A zip archive of two files, one sentence a line; divided by `leak_free_split`."""
+    columns: dict[str, list[str]] = {"en": [], "label": []}
+    try:
+        with zipfile.ZipFile(paths[0]) as archive:
+            for label, suffix in (("negative", ".neg"), ("positive", ".pos")):
+                names = [name for name in archive.namelist() if name.endswith(suffix)]
+                if len(names) != 1:
+                    raise ValueError(f"{paths[0]}: holds {len(names)} files that end in {suffix}, expected 1")
+                inside = paths[0] / names[0]
+                lines = _cut_lines(_decode(archive.read(names[0]), inside), inside)
+                columns["en"] += lines
+                columns["label"] += [label] * len(lines)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{paths[0]}: damaged zip archive ({error}); copy or download it again") from error
+    return _take(columns, leak_free_split(columns["en"]))
+
+
+def _parse_json(text: str, path: Path, line: int = 1) -> Any:
+    """JSON that begins in this line of a file."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        where = f"line {line + error.lineno - 1}, column {error.colno}"
+        raise ValueError(f"{path}: {where}: not JSON ({error.msg}); copy or download it again") from error
+
+
 LOADERS: dict[str, Callable[[Entry, Sequence[Path]], Columns]] = {
     "aligned_lines": _aligned_lines,
     "paragraphs": _paragraphs,
     "tatoeba": _tatoeba,
+    "poems": _poems,
+    "minimal_pairs": _minimal_pairs,
+    "polarity": _polarity,
 }
 
 

@@ -4,8 +4,11 @@ import errno
 import gzip
 import hashlib
 import io
+import json
 import os
 import random
+import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -501,6 +504,101 @@ def test_running_text_is_cut_between_speeches(play: str, serve: Callable[..., li
         assert len(part) / len(PLAY) == pytest.approx(share, abs=0.02)  # a speech is 1 % of this text
 
 
+# Other formats -------------------------------------------------------------------------------------------
+
+
+def entry(loader: str, language: str) -> datasets.Entry:
+    return datasets.Entry("own", loader, (language,), "none", "none", "", ())
+
+
+def poem(*lines: str, **fields: str) -> dict[str, Any]:
+    return {"paragraphs": list(lines), "author": "無名氏", "title": "無題"} | fields
+
+
+def test_poems_that_share_a_line_stay_together(tmp_path: Path) -> None:
+    # The same poem in two spellings: two of its four lines differ.
+    poems = [poem(*(f"第{i}首，第{k}句。" for k in range(4))) for i in range(59)]
+    poems += [poem("另作。", *old["paragraphs"][1:3], "異文。") for old in poems[:17]]
+    (tmp_path / "詩").mkdir()
+    path = write(tmp_path / "詩" / "a.json", json.dumps(poems, ensure_ascii=False))
+    columns = datasets._poems(entry("poems", "zh"), [path])
+    where = {line: split for split, texts in columns.items() for text in texts["zh"] for line in text.split("\n")[2:3]}
+    for split, texts in columns.items():
+        assert {where[text.split("\n")[2]] for text in texts["zh"]} == {split}
+        assert set(texts["collection"]) == {"詩"}
+    assert sum(len(texts["zh"]) for texts in columns.values()) == len(poems)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[{"paragraphs": ["一。"],\n "author": "甲" "title": "乙"}]', r"a\.json: line 2, column 16: not JSON"),
+        (
+            json.dumps([poem("一。"), {"paragraphs": ["二。"], "title": "乙"}]),
+            r"a\.json: poem 2 has no lines.*'author'",
+        ),
+        (json.dumps([{"paragraphs": ["二。"], "author": "甲"}]), r"a\.json: poem 1 .*'rhythmic'"),
+        (json.dumps([poem("一。"), poem("二。", "")]), r"a\.json: poem 2, '無題', has an empty line"),
+        (json.dumps([poem()]), r"a\.json: poem 1, '無題', has an empty line or none"),
+    ],
+)
+def test_faulty_poems_are_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        datasets._poems(entry("poems", "zh"), [write(tmp_path / "a.json", text)])
+
+
+PAIR = '{"sentence_good": "She runs.", "sentence_bad": "She run.", "UID": "agreement"}'
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"sentence_good": "She runs."', r"a\.jsonl: line 2, column 30: not JSON"),
+        (
+            '{"sentence_good": "She runs.", "UID": "x"}',
+            r"a\.jsonl: line 2 has no 'sentence_bad'; it has sentence_good, U",
+        ),
+    ],
+)
+def test_faulty_pairs_are_named(tmp_path: Path, line: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        datasets._minimal_pairs(entry("minimal_pairs", "en"), [write(tmp_path / "a.jsonl", f"{PAIR}\n{line}\n")])
+
+
+def archive(path: Path, **members: bytes) -> Path:
+    with zipfile.ZipFile(path, "w") as file:
+        for name, data in members.items():
+            file.writestr(f"folder/reviews.{name}", data)
+    return path
+
+
+def test_labels_stay_with_their_sentences(tmp_path: Path) -> None:
+    members = {name: "".join(f"{name} {i}\n" for i in range(31)).encode() for name in ("neg", "pos")}
+    columns = datasets._polarity(entry("polarity", "en"), [archive(tmp_path / "a.zip", **members)])
+    rows = [row for split in columns.values() for row in zip(split["en"], split["label"], strict=True)]
+    assert len(rows) == 62 and all(label.startswith(text[:3]) for text, label in rows)
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"neg": b"bad\n\nworse\n", "pos": b"good\n"}, r"a\.zip.*reviews\.neg: line 2 is empty"),
+        ({"neg": b"bad\n", "pos": b"good\nbetter\xff\n"}, r"a\.zip.*reviews\.pos: not UTF-8: .*\(line 2\)"),
+        ({"neg": b"bad\n"}, r"a\.zip: holds 0 files that end in \.pos, expected 1"),
+    ],
+)
+def test_faulty_archives_are_named(tmp_path: Path, members: dict[str, bytes], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        datasets._polarity(entry("polarity", "en"), [archive(tmp_path / "a.zip", **members)])
+
+
+def test_what_is_no_archive_is_named(tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.zip", neg=b"bad\n", pos=b"good\n")
+    path.write_bytes(path.read_bytes()[:-23])
+    with pytest.raises(ValueError, match=r"a\.zip: damaged zip archive"):
+        datasets._polarity(entry("polarity", "en"), [path])
+
+
 # The registry and the real files -------------------------------------------------------------------------
 
 
@@ -572,3 +670,54 @@ def test_tinyshakespeare() -> None:
     (raw,) = (MIRROR / file.path for file in datasets._read_registry()["tinyshakespeare"].files)
     assert "\n\n".join(texts_of(corpus)) + "\n" == raw.read_text(encoding="utf-8")
     assert corpus.texts("train", "en")[1] == "All:\nSpeak, speak."
+
+
+@needs_mirror
+@pytest.mark.usefixtures("mirror")
+def test_chinese_poetry() -> None:
+    corpus = load("chinese-poetry")
+    assert counts(corpus) == {"train": 5_085, "valid": 282, "test": 282}
+    lines = {
+        split: {sentence_key(line) for text in corpus.texts(split, "zh") for line in text.split("\n")}
+        for split in corpus.splits
+    }
+    assert lines["test"].isdisjoint(lines["train"] | lines["valid"])
+    rows = {
+        (author, title, text.split("\n")[0])
+        for split in corpus.splits
+        for author, title, text in zip(*(corpus.column(split, n) for n in ("author", "title", "zh")), strict=True)
+    }
+    assert ("李白", "橫吹曲辭 關山月", "明月出天山，蒼茫雲海間。") in rows
+    # 国 and 國 are one character in two scripts.
+    for collection, yes, no in (("全唐诗", "國", "国"), ("宋词", "国", "國")):
+        texts = "".join(
+            text
+            for split in corpus.splits
+            for text, of in zip(corpus.texts(split, "zh"), corpus.column(split, "collection"), strict=True)
+            if of == collection
+        )
+        assert yes in texts and no not in texts
+
+
+@needs_mirror
+@pytest.mark.usefixtures("mirror")
+def test_rt_polarity() -> None:
+    corpus = load("rt-polarity")
+    assert counts(corpus) == {"train": 9_596, "valid": 533, "test": 533}
+    assert shared(corpus, "en") == set()
+    labels = Counter(label for split in corpus.splits for label in corpus.column(split, "label"))
+    assert labels == {"negative": 5_331, "positive": 5_331}
+    rows = dict(zip(corpus.texts("train", "en"), corpus.column("train", "label"), strict=True))
+    assert rows["people cinema at its finest ."] == "positive"
+    assert rows["phoned-in business as usual ."] == "negative"
+
+
+@needs_mirror
+@pytest.mark.usefixtures("mirror")
+def test_blimp() -> None:
+    corpus = load("blimp")
+    assert counts(corpus) == {"test": 8_000}
+    assert set(Counter(corpus.column("test", "paradigm")).values()) == {1_000}
+    good, bad = corpus.texts("test", "en"), corpus.column("test", "unacceptable")
+    assert (good[0], bad[0]) == ("Katherine can't help herself.", "Katherine can't help himself.")
+    assert all(a != b for a, b in zip(good, bad, strict=True))
