@@ -110,12 +110,67 @@ def sample(
     uniform = torch.rand(longest, len(inputs), dtype=torch.float64, generator=generator)
 
     def choose(logits: Tensor, indices: Tensor, step: int) -> Tensor:
-        cumulative = sampling_probabilities(logits.cpu(), temperature, top_k, top_p).cumsum(dim=-1)
-        threshold = uniform[step, indices.cpu(), None] * cumulative[:, -1:]
-        # The first token whose cumulative probability exceeds the threshold: never one of probability 0.
-        return torch.searchsorted(cumulative, threshold, right=True).squeeze(1).to(logits.device)
+        probabilities = sampling_probabilities(logits.cpu(), temperature, top_k, top_p)
+        return _draw(probabilities, uniform[step, indices.cpu()]).to(logits.device)
 
     return _write(model, inputs, choose, max_length, batch_tokens)
+
+
+def stream(
+    model: Writer,
+    tokenizer: Tokenizer,
+    prompt: str,
+    generator: torch.Generator,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+    max_length: int | None = None,
+) -> Iterator[str]:
+    """Continue a text as :func:`sample` does, and hand out each piece as soon as it is written.
+
+    ``for piece in stream(…): print(piece, end="", flush=True)`` shows a text as it grows. The pieces together are what
+    ``tokenizer.decode`` makes of prompt and output less the prompt itself; no piece ends within a character, of which a
+    byte-level token may hold a part.
+
+    Args:
+        model: as in :func:`sample`; so are ``generator`` (a seed gives the same text) and the settings.
+        tokenizer: of the model.
+        prompt: the beginning; for ``Seq2Seq`` the source, in whose language nothing is continued.
+    """
+    ids = tokenizer.encode(prompt)
+    before = [] if isinstance(model, Seq2Seq) else ids
+    given = tokenizer.decode(before)
+    if generator.device.type != "cpu":
+        raise ValueError(f"generator must be one of the CPU, got one of {generator.device}; use torch.Generator()")
+    _check_sampling(temperature, top_k, top_p)
+    (limit,) = _limits([ids], max_length)
+    uniform = torch.rand(limit, 1, dtype=torch.float64, generator=generator)  # the numbers that ``sample`` draws
+    written: list[int] = []
+    shown = len(given)
+    # Not around the loop: between two pieces the caller's own code runs, which may want gradients.
+    with evaluating(model):
+        state = model.start([ids])
+        tokens = state.first
+    for step in range(limit):
+        with evaluating(model):
+            logits = model.step(tokens, state)
+        logits[:, NEVER_WRITTEN] = -torch.inf
+        tokens = _draw(sampling_probabilities(logits.cpu(), temperature, top_k, top_p), uniform[step]).to(logits.device)
+        if (token := int(tokens)) == EOS:
+            break
+        written.append(token)
+        text = tokenizer.decode([*before, *written])
+        if not text.endswith("\ufffd"):  # the sign that stands for part of a character
+            yield text[shown:]
+            shown = len(text)
+    if rest := tokenizer.decode([*before, *written])[shown:]:
+        yield rest
+
+
+def _draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """The first token of each row whose cumulative probability exceeds its number in [0, 1): never one of 0."""
+    cumulative = probabilities.cumsum(dim=-1)
+    return torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True).squeeze(1)
 
 
 def sampling_probabilities(

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from course_lib.decoding import Hypothesis, beam_search, greedy, sample, sampling_probabilities, translate
+from course_lib.decoding import Hypothesis, beam_search, greedy, sample, sampling_probabilities, stream, translate
 from course_lib.models import CausalLM, Generator, ModelConfig, Seq2Seq
-from course_lib.tokenizers import BOS, EOS, MASK, PAD, UNK, CharacterTokenizer, WordTokenizer
+from course_lib.tokenizers import BOS, EOS, MASK, PAD, UNK, BPETokenizer, CharacterTokenizer, WordTokenizer
 
 A, B, C = 5, 6, 7  # the first ids after the special tokens
 Prefix = tuple[int, ...]
@@ -553,3 +553,66 @@ def test_impossible_options(call: Callable[[Table], Any], message: str) -> None:
 def test_text_instead_of_ids(inputs: Any) -> None:
     with pytest.raises(TypeError, match="encode it first"):
         greedy(random_table(0), inputs)
+
+
+# Streaming ---------------------------------------------------------------------------------------------------
+
+
+def streaming_model(tokenizer: BPETokenizer | WordTokenizer, window: int | None = None) -> CausalLM:
+    torch.manual_seed(0)
+    config = ModelConfig(tokenizer.vocab_size, d_model=16, n_heads=2, n_decoder_layers=1, d_ff=16, window=window)
+    return CausalLM(config).eval()
+
+
+@pytest.mark.parametrize("prompt", ["the cat", "猫在", ""])
+@pytest.mark.parametrize("window", [None, 3])
+def test_a_stream_is_the_sampled_text_piece_by_piece(prompt: str, window: int | None) -> None:
+    tokenizer = BPETokenizer.train(["the cat sat on the mat 猫在公园里 狗在图书馆"], 275)
+    model = streaming_model(tokenizer, window)
+    settings = {"temperature": 1.5, "top_k": 200, "top_p": 0.95, "max_length": 40}
+    for seed in range(3):
+        ids = tokenizer.encode(prompt)
+        written = sample(model, [ids], torch.Generator().manual_seed(seed), **settings)[0]
+        pieces = list(stream(model, tokenizer, prompt, torch.Generator().manual_seed(seed), **settings))
+        assert prompt + "".join(pieces) == tokenizer.decode([*ids, *written])
+        assert all(pieces)  # no empty piece
+
+
+def test_no_piece_of_a_stream_ends_within_a_character() -> None:
+    tokenizer = BPETokenizer()  # bytes: each Chinese character is three tokens
+
+    class Writes猫:
+        """Writes the bytes of 猫猫, one a step, then ends."""
+
+        def start(self, inputs: Sequence[Sequence[int]]) -> SimpleNamespace:
+            return SimpleNamespace(first=torch.tensor([BOS]), step=0)
+
+        def step(self, tokens: Tensor, state: SimpleNamespace) -> Tensor:
+            target = [*tokenizer.encode("猫猫"), EOS][state.step]
+            state.step += 1
+            return torch.full((1, tokenizer.vocab_size), -50.0).index_fill(1, torch.tensor([target]), 50.0)
+
+    assert list(stream(Writes猫(), tokenizer, "", torch.Generator(), max_length=10)) == ["猫", "猫"]
+    # Cut off within the second character: what there is comes out, marked.
+    assert list(stream(Writes猫(), tokenizer, "", torch.Generator(), max_length=5)) == ["猫", "\ufffd"]
+
+
+def test_a_stream_leaves_gradients_and_modes_as_they_are_between_its_pieces() -> None:
+    tokenizer = WordTokenizer.train(["the cat sat"])
+    model = streaming_model(tokenizer).train()
+    for _ in stream(model, tokenizer, "the", torch.Generator().manual_seed(1), max_length=3):
+        assert torch.is_grad_enabled() and model.training
+
+
+def test_words_of_a_stream_are_spaced_from_the_prompt_on() -> None:
+    tokenizer = WordTokenizer.train(["the cat sat ."])
+    model, pieces = streaming_model(tokenizer), []
+    for seed in range(5):
+        pieces += stream(model, tokenizer, "the", torch.Generator().manual_seed(seed), max_length=6)
+    assert len(pieces) > 5 and all(piece.startswith(" ") or piece == "." for piece in pieces)
+
+
+def test_a_stream_refuses_what_sample_refuses() -> None:
+    tokenizer = WordTokenizer.train(["the cat"])
+    with pytest.raises(ValueError, match="temperature must not be negative"):
+        next(stream(streaming_model(tokenizer), tokenizer, "the", torch.Generator(), temperature=-1))

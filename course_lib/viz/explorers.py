@@ -35,7 +35,7 @@ from torch import Tensor
 
 from course_lib.attention import causal_mask, masked_softmax, padding_mask
 from course_lib.batching import seq2seq_batch
-from course_lib.decoding import greedy, sample, sampling_probabilities
+from course_lib.decoding import NEVER_WRITTEN, greedy, sample, sampling_probabilities
 from course_lib.layers import layer_norm
 from course_lib.metrics import alignment_error_rate, alignment_from_attention
 from course_lib.microworld import Draw
@@ -482,7 +482,9 @@ def beam_tree(model: Seq2Seq, tokenizer: Tokenizer, typed: str) -> Explorer:
         key = (*source, -1, *written)
         if key not in known:
             logits = model(torch.tensor([[*source, EOS]]), torch.tensor([[BOS, *written]]))
-            known[key] = logits[0, -1].double().log_softmax(dim=-1)
+            log_probs = logits[0, -1].double().log_softmax(dim=-1)
+            log_probs[NEVER_WRITTEN] = -torch.inf
+            known[key] = log_probs
         return known[key]
 
     def draw(typed: str, beams: int, steps: int) -> View:
