@@ -160,7 +160,8 @@ def stream(
             break
         written.append(token)
         text = tokenizer.decode([*before, *written])
-        if not text.endswith("\ufffd"):  # the sign that stands for part of a character
+        # U+FFFD stands for part of a character; a special token adds nothing.
+        if len(text) > shown and not text.endswith("\ufffd"):
             yield text[shown:]
             shown = len(text)
     if rest := tokenizer.decode([*before, *written])[shown:]:
