@@ -14,7 +14,7 @@ from course_lib.experiments import language_models, recording, translation
 from course_lib.experiments.language_models import Key, LanguageModel
 from course_lib.models import CausalLM, ModelConfig
 from course_lib.tokenizers import WordTokenizer, load_tokenizer
-from course_lib.training import evaluate
+from course_lib.training import Trainer, evaluate
 
 WORDS = {"one": "eins", "two": "zwei", "three": "drei", "four": "vier", "five": "fünf"}
 
@@ -130,7 +130,9 @@ def tiny_stories(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     )
     monkeypatch.setattr(recording, "RESULTS", tmp_path)
     monkeypatch.setattr(recording, "CHECKPOINTS", tmp_path / "checkpoints")
-    monkeypatch.setattr(language_models, "LANGUAGE_MODELS", {TINY: recipe})
+    monkeypatch.setattr(recording, "RUNS", tmp_path / "runs")
+    recipes = {TINY._replace(objective=objective): recipe for objective in language_models.OBJECTIVES}
+    monkeypatch.setattr(language_models, "LANGUAGE_MODELS", recipes)
     return tmp_path
 
 
@@ -155,18 +157,63 @@ def test_a_language_model_is_recorded_and_shipped(tiny_stories: Path) -> None:
     assert language_models.score_language_model(model, tokenizer, corpus, TINY) == scores
 
 
+@pytest.mark.parametrize("objective", ["masked", "span"])
+def test_other_objectives_are_recorded_too(tiny_stories: Path, objective: str) -> None:
+    key = TINY._replace(objective=objective)
+    result = language_models.run_language_model(key, [0], progress=False)
+    (run,) = result["runs"]
+    model, tokenizer = language_models.pretrained(objective)
+    assert type(model) is language_models.OBJECTIVES[objective]
+    corpus = load(STORIES, train=61, valid=7, test=11)
+    # What is hidden is the same each time, or the score would be of something else.
+    assert language_models.score_language_model(model, tokenizer, corpus, key) == run["scores"]
+    assert set(run["scores"]) == {"nats_per_token"}  # of the hidden tokens: no bits per character, no floor
+
+
+@pytest.mark.parametrize("objective", ["masked", "span"])
+def test_training_hides_something_else_each_time(objective: str) -> None:
+    sequences = [[5 + (i * k) % 53 for k in range(61)] for i in range(1, 8)]
+
+    def inputs(seed: int | None) -> list[list[int]]:
+        batches = language_models.batches(objective, sequences, 4096, 58, seed)
+        return [batch.inputs[0].tolist() for _ in range(2) for batch in batches]
+
+    first, second = inputs(seed=0)
+    assert first != second
+    first, second = inputs(seed=None)
+    assert first == second
+
+
+def test_an_interrupted_language_model_goes_on(tiny_stories: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(language_models, "score_language_model", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            language_models.run_language_model(TINY, [0], progress=False)
+    assert not language_models.result_path(TINY).exists()
+    with monkeypatch.context() as trained:
+        trained.setattr(Trainer, "_update", lambda _: 1 / 0)  # all steps were taken: there is nothing to train
+        first = language_models.run_language_model(TINY, [0], progress=False)
+    assert not list((tiny_stories / "runs").iterdir())
+    language_models.result_path(TINY).unlink()
+    again = language_models.run_language_model(TINY, [0], progress=False)
+    assert again["mean"] == first["mean"]
+
+
 def test_bits_do_not_depend_on_the_tokeniser() -> None:
     """The floor is ln p(text): in nats per token it depends on the tokens, in bits per character it does not."""
     corpus = load(STORIES, train=61, valid=7, test=11)
-    stories, texts = corpus.stories("test"), corpus.texts("test", "zh")
-    expected = -sum(story.log_prob_zh for story in stories) / math.log(2) / sum(map(len, texts))
-    for tokens in ("words", "characters"):
-        tokenizer = language_models.train_tokenizer(corpus, "zh", tokens)
+    for language, tokens in (("en", "words"), ("en", 300), ("zh", "characters")):
+        texts = corpus.texts("test", language)
+        n_characters, n_bytes = sum(map(len, texts)), sum(len(text.encode()) for text in texts)
+        exact = -sum(getattr(story, f"log_prob_{language}") for story in corpus.stories("test"))
+        tokenizer = language_models.train_tokenizer(corpus, language, tokens)
         model = CausalLM(ModelConfig(tokenizer.vocab_size, d_model=16, d_ff=16, n_decoder_layers=1))
-        scores = language_models.score_language_model(model, tokenizer, corpus, Key(STORIES, "zh", "causal", 1))
+        scores = language_models.score_language_model(model, tokenizer, corpus, Key(STORIES, language, "causal", 1))
+        ends_too = sum(len(tokenizer.encode(text)) + 1 for text in texts)
+        assert scores["floor"] == pytest.approx(exact / ends_too, abs=6e-5)
         bits = scores["bits_per_character"] * scores["floor"] / scores["nats_per_token"]
-        assert bits == pytest.approx(expected, rel=1e-3)
-        assert scores["bits_per_byte"] == pytest.approx(scores["bits_per_character"] / 3, rel=1e-3)  # 3 bytes of UTF-8
+        assert bits == pytest.approx(exact / math.log(2) / n_characters, rel=1e-3)
+        assert scores["bits_per_byte"] * n_bytes == pytest.approx(scores["bits_per_character"] * n_characters, rel=1e-3)
 
 
 def test_what_the_tokeniser_does_not_know_is_no_score() -> None:
@@ -181,7 +228,7 @@ def test_what_the_tokeniser_does_not_know_is_no_score() -> None:
     ("arguments", "message"),
     [
         (["--minutes", "7"], f"no recipe for --corpus {STORIES} --language en --objective causal --minutes 7; there"),
-        (["--objective", "span"], f"no recipe for --corpus {STORIES} --language en --objective span --minutes 0;"),
+        (["--language", "zh"], f"no recipe for --corpus {STORIES} --language zh --objective causal --minutes 0; there"),
         (["--corpus", "none"], "no recipe for --corpus none --language en --objective causal --minutes 0; there"),
     ],
 )
@@ -194,7 +241,7 @@ def test_unknown_language_models_are_answered_with_the_known_ones(
         experiments.main(["language-model", *arguments])
     assert exit_.value.code == 2
     error = capsys.readouterr().err
-    assert message in error and error.rstrip().endswith(f"there is {TINY}")
+    assert message in error and error.rstrip().endswith("; ".join(map(str, language_models.LANGUAGE_MODELS)))
 
 
 @pytest.mark.usefixtures("tiny_stories")
@@ -241,5 +288,5 @@ def test_shipped_models_score_what_was_recorded(key: Key) -> None:
     assert model.config == ModelConfig(tokenizer.vocab_size, **recipe.model)
     corpus = load(key.corpus, **recipe.options | {"train": 0, "valid": 0})
     sequences = [tokenizer.encode(text) for text in corpus.texts("test", key.language)]
-    nats = evaluate(model, language_models.batches(key.objective, sequences, 4096))
+    nats = evaluate(model, language_models.batches(key.objective, sequences, 4096, tokenizer.vocab_size))
     assert nats == pytest.approx(result["runs"][0]["scores"]["nats_per_token"], abs=1e-3)

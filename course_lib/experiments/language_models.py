@@ -1,22 +1,23 @@
-"""Language models: ``python -m course_lib experiment language-model --corpus microworld/stories --minutes 18``.
+"""Language models: ``python -m course_lib experiment language-model --corpus microworld/stories --minutes 36``.
 
 Recipes whose models the notebooks use also ship them: ``pretrained("causal")`` loads the model and its tokeniser.
 """
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from course_lib.batching import TokenBatches
+from course_lib.batching import Batch, TokenBatches, causal_batch
 from course_lib.checkpoints import load_model, save_model
 from course_lib.datasets import STORIES, Corpus, load
 from course_lib.experiments import recording
-from course_lib.models import CausalLM, Model, ModelConfig
+from course_lib.models import CausalLM, MaskedLM, Model, ModelConfig, Seq2Seq
+from course_lib.pretraining import Masking, SpanCorruption
 from course_lib.tokenizers import (
     UNK,
     BPETokenizer,
@@ -27,7 +28,7 @@ from course_lib.tokenizers import (
 )
 from course_lib.training import TrainConfig, Trainer, evaluate
 
-OBJECTIVES: dict[str, type[Model]] = {"causal": CausalLM}
+OBJECTIVES: dict[str, type[Model]] = {"causal": CausalLM, "masked": MaskedLM, "span": Seq2Seq}
 
 
 class Key(NamedTuple):
@@ -72,12 +73,35 @@ def _stories(model: dict[str, Any], max_tokens: int, train: dict[str, Any], **ot
     return LanguageModel("words", model, max_tokens, {"label_smoothing": 0, **train}, **others)
 
 
+def _small(**layers: int) -> LanguageModel:
+    train = {"steps": 3600, "lr": 4e-3, "average_decay": 0.99, "validate_every": 600}
+    return _stories({"d_model": 64, "d_ff": 256, **layers}, 512, train, ship=True)
+
+
 LANGUAGE_MODELS: dict[Key, LanguageModel] = {
-    Key(STORIES, "en", "causal", 2): _stories(
-        {"d_model": 64, "n_decoder_layers": 3, "d_ff": 256},
-        512,
-        {"steps": 3600, "lr": 4e-3, "average_decay": 0.99, "validate_every": 600},
-        ship=True,
+    Key(STORIES, "en", "causal", 2): _small(n_decoder_layers=3),
+    Key(STORIES, "zh", "causal", 2): _small(n_decoder_layers=3),
+    Key(STORIES, "en", "masked", 2): _small(n_encoder_layers=3),
+    Key(STORIES, "en", "span", 2): _small(n_encoder_layers=2, n_decoder_layers=2),
+    # How near can a model come to the floor? With so many stories that none need be learned by heart.
+    Key(STORIES, "en", "causal", 36): _stories(
+        {"d_model": 96, "n_heads": 6, "n_decoder_layers": 4, "d_ff": 384},
+        384,
+        {"steps": 40_000, "lr": 4e-3, "average_decay": 0.998, "validate_every": 2000},
+        options={"train": 80_000},
+    ),
+    # Batches hold the longest text, so that every one is learned from.
+    Key("chinese-poetry", "zh", "causal", 4): LanguageModel(
+        4096,
+        {"d_model": 128, "n_decoder_layers": 2, "d_ff": 512, "dropout": 0.2, "positions": "rotary"},
+        1536,
+        {"steps": 850, "lr": 3e-3, "label_smoothing": 0, "average_decay": 0.99, "validate_every": 170},
+    ),
+    Key("tinyshakespeare", "en", "causal", 4): LanguageModel(
+        1024,
+        {"d_model": 128, "n_decoder_layers": 3, "d_ff": 512, "dropout": 0.1, "positions": "rotary"},
+        1280,
+        {"steps": 1250, "lr": 3e-3, "label_smoothing": 0, "average_decay": 0.99, "validate_every": 250},
     ),
 }
 
@@ -86,10 +110,10 @@ LANGUAGE_MODELS: dict[Key, LanguageModel] = {
 class Run:
     """What one seed gave.
 
-    ``scores`` holds, of the test split: "nats_per_token", the end of each text being a token; for a causal model also
-    "bits_per_character" and "bits_per_byte" (of UTF-8), which compare across tokenisers; and on the stories "floor",
-    the exact expected value of nats_per_token below which no model can come but by luck, and "excess_percent", how far
-    above it the model is.
+    ``scores`` holds, of the test split, "nats_per_token": of the tokens that are to be predicted. A causal model must
+    predict all of them and the end of each text, so for it there are also "bits_per_character" and "bits_per_byte" (of
+    UTF-8), which compare across tokenisers; and on the stories "floor", the exact value of nats_per_token that no model
+    can beat but by luck, and "excess_percent", how far above it the model is.
     """
 
     seed: int
@@ -114,15 +138,30 @@ def train_tokenizer(corpus: Corpus, language: str, tokens: str | int) -> Tokeniz
     raise ValueError(f'tokens must be "words", "characters" or a vocabulary size, got {tokens!r}')
 
 
-def batches(objective: str, sequences: Sequence[list[int]], max_tokens: int, seed: int = 0) -> TokenBatches:
-    """What a model of this objective learns from, made of token ids without BOS and EOS."""
-    return TokenBatches(sequences, max_tokens, seed=seed)
+def batches(
+    objective: str, sequences: Sequence[list[int]], max_tokens: int, vocab_size: int, seed: int | None = None
+) -> TokenBatches:
+    """What a model of this objective learns from, made of token ids without BOS and EOS.
+
+    With a seed, it is the order of the batches, and what is hidden differs from epoch to epoch: for training. Without
+    one, all is the same each time: for evaluation.
+    """
+    holes = 0 if seed is None else None
+    collate: dict[str, Callable[[Any], Batch]] = {
+        "causal": causal_batch,
+        "masked": Masking(vocab_size, seed=holes),
+        "span": SpanCorruption(seed=holes),
+    }
+    return TokenBatches(sequences, max_tokens, seed=seed or 0, collate=collate[objective])
 
 
 def train_language_model(
     corpus: Corpus, key: Key, recipe: LanguageModel, seed: int, progress: bool = True
 ) -> tuple[Model, Tokenizer, Run]:
-    """Train the recipe's model with one seed: initial weights, order of the data and dropout all follow from it."""
+    """Train the recipe's model with one seed: initial weights, order of the data and dropout all follow from it.
+
+    An interrupted training goes on where it was, from a checkpoint in the folder runs.
+    """
     tokenizer = train_tokenizer(corpus, key.language, recipe.tokens)
 
     def encoded(split: str) -> list[list[int]]:
@@ -131,14 +170,16 @@ def train_language_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = OBJECTIVES[key.objective](ModelConfig(tokenizer.vocab_size, **recipe.model))
+    checkpoint = _unfinished(key, seed)
+    checkpoint.parent.mkdir(exist_ok=True)
     trainer = Trainer(
         model,
-        batches(key.objective, encoded("train"), recipe.max_tokens, seed),
-        TrainConfig(**recipe.train, seed=seed),
-        batches(key.objective, encoded("valid"), 4 * recipe.max_tokens),
+        batches(key.objective, encoded("train"), recipe.max_tokens, tokenizer.vocab_size, seed),
+        TrainConfig(**recipe.train, seed=seed, checkpoint_path=checkpoint),
+        batches(key.objective, encoded("valid"), 4 * recipe.max_tokens, tokenizer.vocab_size),
         progress=progress,
     )
-    history = trainer.run()
+    history = trainer.run(resume=True)
     run = Run(
         seed=seed,
         parameters=sum(p.numel() for p in model.parameters()),
@@ -165,7 +206,7 @@ def score_language_model(
     unknown = sum(sequence.count(UNK) for sequence in sequences)
     if unknown:
         raise ValueError(f"{unknown} tokens of the test split are unknown to the tokeniser; use a byte-level BPE")
-    nats = evaluate(model, batches(key.objective, sequences, max_tokens))
+    nats = evaluate(model, batches(key.objective, sequences, max_tokens, tokenizer.vocab_size))
     scores = {"nats_per_token": nats}
     if key.objective == "causal":
         n_tokens = sum(len(sequence) + 1 for sequence in sequences)
@@ -182,6 +223,11 @@ def score_language_model(
 def result_path(key: Key) -> Path:
     """Where a result is recorded."""
     return recording.result_path("language-model", key.corpus, key.language, key.objective, f"{key.minutes:g}")
+
+
+def _unfinished(key: Key, seed: int) -> Path:
+    """The checkpoint of a training under way."""
+    return recording.RUNS / f"{result_path(key).stem}-{seed}.safetensors"
 
 
 def checkpoint_paths(objective: str, corpus: str = STORIES, language: str = "en") -> tuple[Path, Path]:
@@ -232,6 +278,7 @@ def run_language_model(key: Key, seeds: Sequence[int], progress: bool = True) ->
             model_path.parent.mkdir(parents=True, exist_ok=True)
             save_model(model_path, model)
             tokenizer.save(tokenizer_path)
+        _unfinished(key, seed).unlink()
         if progress:
             print(f"seed {seed}: {run.core_minutes:.1f} core-minutes, {run.scores}")
         return asdict(run)

@@ -16,6 +16,7 @@ import torch
 DATA = Path(__file__).resolve().parent.parent.parent / "data"
 RESULTS = DATA / "results"
 CHECKPOINTS = DATA / "checkpoints"
+RUNS = DATA.parent / "runs"  # of trainings under way; not part of the course
 
 Run = dict[str, Any]  # what one seed gave, as it stands in the file
 
