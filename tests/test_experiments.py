@@ -107,6 +107,21 @@ def test_the_readme_reports_what_was_recorded() -> None:
     readme = (experiments.RESULTS.parent.parent / "README.md").read_text(encoding="utf-8")
     table = "\n".join(rows)
     assert table in readme, f"the table of README.md should be\n{table}"
+    results = [
+        json.loads(path.read_text(encoding="utf-8")) for path in experiments.RESULTS.glob("language-model-*.json")
+    ]
+    rows = []
+    for result in sorted(results, key=lambda result: [str(result["recipe"][k]) for k in ("corpus", "language")]):
+        recipe, scores = result["recipe"], result["mean"]
+        if recipe["objective"] != "causal":
+            continue
+        score = f"{scores['bits_per_character']:.2f} bits a character"
+        if "floor" in scores:
+            score = f"{scores['nats_per_token']:.3f} nats a token (floor: {scores['floor']:.3f})"
+        took = sum(run["core_minutes"] for run in result["runs"]) / len(result["runs"])
+        rows.append(f"| {recipe['corpus']} {recipe['language']} | {recipe['minutes']:g} | {took:.1f} | {score} |")
+    for row in rows:
+        assert row in readme, "the second table of README.md should have the rows\n" + "\n".join(rows)
     live = json.loads(translation.result_path(translation.MICROWORLD, 1.5).read_text(encoding="utf-8"))["mean"]
     assert f"BLEU {live['test/bleu/beam']:.1f} (three seeds" in readme
     assert f"is {live['test/bleu/best possible']:.1f}.*" in readme
