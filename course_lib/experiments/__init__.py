@@ -8,6 +8,7 @@ later.
 
 * :mod:`~course_lib.experiments.translation`: ``translation``
 * :mod:`~course_lib.experiments.language_models`: ``language-model``
+* :mod:`~course_lib.experiments.finetuning`: ``finetuning``
 """
 
 import argparse
@@ -17,11 +18,20 @@ from collections.abc import Sequence
 import torch
 
 from course_lib.datasets import MICROWORLD, STORIES
+from course_lib.experiments.finetuning import RECIPES, run_finetuning
 from course_lib.experiments.language_models import LANGUAGE_MODELS, Key, run_language_model
 from course_lib.experiments.recording import CHECKPOINTS, RESULTS
 from course_lib.experiments.translation import TRANSLATIONS, run_translation, shuffled_source
 
-__all__ = ["CHECKPOINTS", "RESULTS", "main", "run_language_model", "run_translation", "shuffled_source"]
+__all__ = [
+    "CHECKPOINTS",
+    "RESULTS",
+    "main",
+    "run_finetuning",
+    "run_language_model",
+    "run_translation",
+    "shuffled_source",
+]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -47,8 +57,12 @@ def main(arguments: Sequence[str]) -> int:
     language_model.add_argument("--language", help="of a corpus that has several (default: the first with a recipe)")
     language_model.add_argument("--objective", default="causal", help="causal, masked or span (default: causal)")
     language_model.set_defaults(seeds=[0])
+    finetuning = experiments.add_parser("finetuning", help="fine-tune a small pre-trained model on a task")
+    finetuning.add_argument("--task", choices=list(RECIPES), default="sentiment")
+    finetuning.set_defaults(seeds=[0, 1, 2])
     for command in (translation, language_model):
         command.add_argument("--minutes", type=float, help="core-minutes of training (default: the longest recipe)")
+    for command in (translation, language_model, finetuning):
         command.add_argument("--seeds", type=int, nargs="+", help="one model each")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)  # the fastest, in core-minutes, for models of this size
@@ -57,6 +71,8 @@ def main(arguments: Sequence[str]) -> int:
             lengths = [minutes for corpus, minutes in TRANSLATIONS if corpus == options.corpus]
             minutes = options.minutes if options.minutes is not None else max(lengths, default=0.0)
             result = run_translation(options.corpus, minutes, options.seeds)
+        elif options.name == "finetuning":
+            result = run_finetuning(options.task, options.seeds)
         else:
             same = [key for key in LANGUAGE_MODELS if key.corpus == options.corpus]
             language = options.language or (same[0].language if same else "en")
