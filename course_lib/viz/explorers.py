@@ -483,7 +483,7 @@ def beam_tree(model: Seq2Seq, tokenizer: Tokenizer, typed: str) -> Explorer:
         if key not in known:
             logits = model(torch.tensor([[*source, EOS]]), torch.tensor([[BOS, *written]]))
             log_probs = logits[0, -1].double().log_softmax(dim=-1)
-            log_probs[NEVER_WRITTEN] = -torch.inf
+            log_probs[list(NEVER_WRITTEN)] = -torch.inf
             known[key] = log_probs
         return known[key]
 
