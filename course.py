@@ -32,7 +32,7 @@ STAMP = VENV / "course-installed"  # written last: it says that this environment
 OLDEST, NEWEST = (3, 11), (3, 14)  # the Pythons that requirements.lock was resolved for
 INTERRUPTED = 130  # the exit status of a command ended by Ctrl-C
 ROOM = 4 * 10**9  # bytes of disk that a new environment needs
-FIRST_PAGE = "notebooks/00_start_here.ipynb"
+EDITIONS = ("student", "notebooks")  # yours to write into, made from the reference edition
 # pytest options that run a notebook's cells again and compare what they print with what is stored
 COMPARE = ["--nbval", "--nbval-current-env", "--nbval-sanitize-with", "tests/nbval.cfg", "--nbval-cell-timeout", "120"]
 LAB_SETTINGS = {
@@ -167,16 +167,18 @@ def call(command: list[str]) -> int:
 
 
 def lab(python: str, options: list[str]) -> int:
-    """Open JupyterLab on the first notebook."""
+    """Open JupyterLab on the first notebook of the reader's own edition; the reference lies beside it."""
     prefix = VENV if python == VENV_PYTHON else Path(sys.prefix)
     settings = prefix / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
     settings.parent.mkdir(parents=True, exist_ok=True)
     settings.write_text(json.dumps(LAB_SETTINGS, indent=1), encoding="utf-8")
-    notebooks = [str(path) for path in (ROOT / "notebooks").glob("*.ipynb")]
+    released = call([python, "-m", "course_lib", "coursework", "release", EDITIONS[0]]) == 0
+    first_page = f"{EDITIONS[0] if released else EDITIONS[1]}/00_start_here.ipynb"  # a broken notebook was named above
+    notebooks = [str(path) for edition in EDITIONS for path in (ROOT / edition).glob("*.ipynb")]
     if notebooks:  # one that is not trusted does not show its interactive views; done while JupyterLab starts
         subprocess.Popen([python, "-m", "nbformat.sign", *notebooks], stdout=subprocess.DEVNULL)
-    say(f"Starting JupyterLab on {FIRST_PAGE}: it opens in the browser in a few seconds. Ctrl-C here ends it.")
-    where = [f"--ServerApp.root_dir={ROOT}", f"--LabApp.default_url=/lab/tree/{FIRST_PAGE}"]
+    say(f"Starting JupyterLab on {first_page}: it opens in the browser in a few seconds. Ctrl-C here ends it.")
+    where = [f"--ServerApp.root_dir={ROOT}", f"--LabApp.default_url=/lab/tree/{first_page}"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         where.append("--allow-root")  # in a container one often is root; without it the server refuses to start
     return call([python, "-m", "jupyterlab", *where, *options])

@@ -1,4 +1,4 @@
-"""The command line: ``python -m course_lib doctor`` and ``python -m course_lib experiment NAME``."""
+"""The command line: ``python -m course_lib doctor``, ``… experiment NAME`` and ``… coursework NAME``."""
 
 import sys
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ USAGE = """usage: python -m course_lib COMMAND
 
   doctor                     check this computer and environment; say how to mend what is wrong
   experiment NAME [options]  repeat a recorded experiment (experiment --help lists them)
+  coursework NAME [options]  notebooks for students, and the grading of a class (coursework --help lists them)
 """
 
 
@@ -21,6 +22,10 @@ def main(arguments: Sequence[str]) -> int:
             from course_lib import experiments
 
             return experiments.main(rest)
+        case ["coursework", *rest]:
+            from course_lib.coursework import commands
+
+            return commands.main(rest)
         case ["-h" | "--help"]:
             print(USAGE, end="")
             return 0

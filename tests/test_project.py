@@ -275,13 +275,20 @@ def test_lab_trusts_the_notebooks_and_opens_the_first(home):
     (home.path / "notebooks").mkdir()
     (home.path / "notebooks" / "00_start_here.ipynb").touch()
     assert course.lab(course.VENV_PYTHON, ["--no-browser"]) == 0
-    trust, start = home.calls
+    release, trust, start = home.calls
+    assert release[1:] == ["-m", "course_lib", "coursework", "release", "student"]
     assert trust[1:3] == ["-m", "nbformat.sign"] and trust[3].endswith("00_start_here.ipynb")
     assert start[1:3] == ["-m", "jupyterlab"] and start[-1] == "--no-browser"
     assert ("--allow-root" in start) == (hasattr(os, "geteuid") and os.geteuid() == 0)
-    assert "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb" in start
+    assert "--LabApp.default_url=/lab/tree/student/00_start_here.ipynb" in start
     settings = home.venv / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
     assert '"fetchNews": "false"' in settings.read_text(encoding="utf-8")
+
+
+def test_lab_opens_the_reference_edition_when_the_readers_own_is_broken(home):
+    home.statuses = [1]  # the release fails, and has said why
+    assert course.lab(course.VENV_PYTHON, []) == 0
+    assert "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb" in home.calls[-1]
 
 
 def test_test_goes_on_after_a_failure_and_fails_in_the_end(home, capsys):

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 
 SECONDS = 20.0  # after which an answer is stopped; a right one needs less than two, on a slow computer perhaps five
 CHECKS: dict[str, Callable[..., None]] = {}
@@ -89,8 +88,8 @@ def array(value: Any, shape: tuple[int, ...] | None = None, what: str = "the res
     """
     expect(value is not None, f"{what} is None: does your function return it?")
     try:
-        if isinstance(value, torch.Tensor):
-            value = value.detach().cpu().to(torch.float64).numpy()
+        if hasattr(value, "detach"):  # a tensor; without PyTorch this module is imported in no time
+            value = value.detach().cpu().double().numpy()
         numbers = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
         raise Wrong(f"{what} should be made of numbers, but is {_short(value)}") from None
