@@ -1,8 +1,10 @@
 """Attention views: no network, the same bytes each time, and every weight beside the right tokens."""
 
+import configparser
 import json
 import re
 from html import unescape
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -175,3 +177,12 @@ def test_a_picture_stands_under_the_view(monkeypatch: pytest.MonkeyPatch) -> Non
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == view.parts[-1].queries
     assert [label.get_text() for label in axes.get_xticklabels()] == view.parts[-1].keys
+
+
+def test_the_comparison_of_notebooks_passes_over_a_view() -> None:
+    # Its libraries are compressed, and the bytes of that depend on the zlib of the machine.
+    configuration = configparser.RawConfigParser()
+    configuration.read(Path(__file__).parent / "nbval.cfg", encoding="utf-8")
+    rule = next(section for name, section in configuration.items() if name.startswith("self-contained views"))
+    html = head_view(build(CausalLM), WORDS, ENGLISH).html
+    assert re.sub(rule["regex"], rule["replace"], html) == "<div>VIEW</div>"

@@ -32,6 +32,7 @@ from course_lib.viz.plots import heatmap, show
 
 MOST_TOKENS = 40  # on a side: more cannot be read, and fill the notebook
 MOST_BYTES = 300_000
+WIDTHS = {"Head view": 360, "Model view": 990, "Neuron view": 1020}  # pixels that BertViz draws on
 LIBRARIES = (("xstatic.pkg.jquery", "data/jquery.min.js"), ("mpld3", "js/d3.v5.min.js"))
 START = """(async () => {
   const packed = document.getElementById("libraries").textContent;
@@ -41,10 +42,12 @@ START = """(async () => {
   window.require = {config: () => {}};
   window.requirejs = (names, use) => use(window.jQuery, window.d3);
   for (const script of document.querySelectorAll("script.view")) window.eval(script.textContent);
-  const fit = () => {
-    if (window.frameElement) window.frameElement.style.height = document.body.scrollHeight + 20 + "px";
+  const page = document.documentElement;
+  const fit = () => {  // what is wider than the notebook is made smaller, not cut off
+    document.body.style.zoom = Math.min(1, page.clientWidth / WIDTH);
+    if (window.frameElement) window.frameElement.style.height = page.offsetHeight + 20 + "px";
   };
-  new ResizeObserver(fit).observe(document.body);
+  new ResizeObserver(fit).observe(page);
 })();"""
 
 
@@ -65,8 +68,9 @@ class AttentionView:
         parts: what it shows.
     """
 
-    def __init__(self, page: str, parts: Sequence[Part], title: str) -> None:
-        self.html, self.parts, self.title = _frame(page, title), list(parts), title
+    def __init__(self, name: str, page: str, parts: Sequence[Part], text: str) -> None:
+        self.parts, self.title = list(parts), f"{name} of «{text}»"
+        self.html = _frame(page, self.title, WIDTHS[name])
         if len(self.html) > MOST_BYTES:
             raise ValueError(
                 f"the view would take {len(self.html) // 1000} KB of the notebook, more than {MOST_BYTES // 1000}; "
@@ -153,7 +157,7 @@ def neuron_view(model: nn.Module, tokenizer: Any, text: str) -> AttentionView:
     page = draw(Recorded(), "gpt2", words, text, display_mode="light", html_action="return").data
     if not _is_causal(part):
         page = page.replace('"bidirectional": false', '"bidirectional": true')
-    return AttentionView(page, [part], f"Neuron view of «{text}»")
+    return AttentionView("Neuron view", page, [part], text)
 
 
 def _view(
@@ -178,7 +182,7 @@ def _view(
     if layers is not None:
         arguments["include_layers"] = list(layers)
     page = draw(**arguments, html_action="return", **options).data
-    return AttentionView(page, parts, f"{name} of «{text}»")
+    return AttentionView(name, page, parts, text)
 
 
 def _parts(model: nn.Module, tokenizer: Any, text: str, target: str | None) -> list[Part]:
@@ -312,16 +316,17 @@ def _libraries() -> str:
     return base64.b64encode(gzip.compress("\n;\n".join(texts).encode(), 9, mtime=0)).decode()
 
 
-def _frame(page: str, title: str) -> str:
+def _frame(page: str, title: str, width: int) -> str:
     """BertViz's page with its scripts inside, as one frame; the same bytes for the same view."""
     page = re.sub(r'<script src="https://[^"]*"></script>', "", page)
     page = re.sub(r"bertviz-[0-9a-f]{32}", "bertviz-view", page)
     page = page.replace('<script type="text/javascript">', '<script type="text/plain" class="view">')
+    start = START.replace("WIDTH", str(width))
     document = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<body style="margin:4px;background:#fff;color:#111">{page}'
-        f'<script type="text/plain" id="libraries">{_libraries()}</script><script>{START}</script></body></html>'
+        f'<script type="text/plain" id="libraries">{_libraries()}</script><script>{start}</script></body></html>'
     )
     style = "width:100%;height:420px;border:0;background:#fff"
-    # The <div> keeps IPython from warning that an IFrame object would do.
-    return f'<div><iframe title="{escape(title)}" srcdoc="{escape(document)}" style="{style}"></iframe></div>'
+    # The <div> keeps IPython from warning that an IFrame object would do; by "<iframe srcdoc=" nbval.cfg knows a view.
+    return f'<div><iframe srcdoc="{escape(document)}" title="{escape(title)}" style="{style}"></iframe></div>'

@@ -45,8 +45,11 @@ from course_lib.tokenizers import BOS, EOS, BPETokenizer, Tokenizer
 from course_lib.training import SCHEDULES, cross_entropy
 from course_lib.viz import svg
 
-# While the panel is there, the stored picture need not be.
-HIDE = "<style>.jp-OutputArea-child:has(.course-panel) ~ .jp-OutputArea-child .course-still {display: none}</style>"
+# While the panel is there, the stored picture need not be; where the panel is not, neither is a message about that.
+HIDE = """<style>
+.jp-OutputArea-child:has(.course-panel) + .jp-OutputArea-child .course-still {display: none}
+.jp-OutputArea-child:not(:has(.course-panel)):has(+ .jp-OutputArea-child .course-still) {display: none}
+</style>"""
 
 
 class View(NamedTuple):
@@ -71,7 +74,10 @@ class Explorer:
         self.output = HTML()
         for control in controls.values():
             control.style.description_width = "initial"
-            control.layout.width = "auto" if isinstance(control, Checkbox) else "290px"
+            # Room for the label (some 7 pixels a letter), and for a slider of one length, whatever the label.
+            control.layout.width = (
+                "auto" if isinstance(control, Checkbox) else f"{7 * len(control.description) + 220}px"
+            )
             control.observe(self._follow, names="value")
         row = Box(list(controls.values()), layout=Layout(flex_flow="row wrap", grid_gap="2px 14px"))
         self.panel = VBox([HTML(f"<strong>{escape(question)}</strong>"), row, self.output])

@@ -94,9 +94,9 @@ def use_style() -> None:
 def show(figure: Figure, alt: str) -> None:
     """Put a figure into the notebook as a picture with a text alternative, and close it.
 
-    The text goes along as the picture's ``alt`` (which nbconvert writes into its pages), as its plain form (which
-    the tests compare, since they cannot compare pixels) and as a caption below it, because JupyterLab itself
-    gives pictures no ``alt``.
+    The text goes along as the picture's ``alt`` (which the notebook file keeps and nbconvert's "classic" template
+    writes into its pages), as its plain form (which the tests compare, since they cannot compare pixels) and as a
+    caption below it, because JupyterLab and nbconvert's other templates give pictures no ``alt`` of ours.
 
     Args:
         figure: any matplotlib figure.

@@ -97,11 +97,12 @@ class Axes:
         return HEIGHT - BOTTOM - (min(max(value, low), high) - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
 
-def legend(names: Sequence[str]) -> list[str]:
-    """Name the colours and dashes, in a line under the title; a single name needs none."""
+def legend(names: Sequence[str], filled: bool = False) -> list[str]:
+    """Name the colours of bars (``filled``), or colours and dashes of curves, under the title; one alone needs none."""
     parts, x = [], float(LEFT)
     for i, name in enumerate(names if len(names) > 1 else ()):
-        parts += [_stroke([(x, 36), (x + 26, 36)], i, 4), text(x + 32, 40, name)]
+        sample = rectangle(x + 12, 30, 14, 12, COLOURS[i % 6]) if filled else _stroke([(x, 36), (x + 26, 36)], i, 4)
+        parts += [sample, text(x + 32, 40, name)]
         x += 56 + 6.6 * len(name)
     return parts
 
@@ -166,7 +167,7 @@ def bars(
         text(LEFT + (k + 0.5) * group, HEIGHT - BOTTOM + 16, label, anchor="middle", size=11)
         for k, label in enumerate(labels)
     ]
-    return card([*parts, *legend(list(values))], title)
+    return card([*parts, *legend(list(values), filled=True)], title)
 
 
 def grid(
