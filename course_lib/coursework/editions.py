@@ -13,28 +13,32 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from course_lib.coursework.notebooks import Cell, exercises, read, source
+from course_lib.coursework.notebooks import Book, Cell, Exercise, exercises, read, source
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "notebooks"
-STUB = 'raise NotImplementedError("write your answer here")'
+UNWRITTEN = "write your answer here"
+STUB = f'raise NotImplementedError("{UNWRITTEN}")'
 SOLUTION = re.compile(r"(?ms)^( *)### BEGIN SOLUTION\n.*?^ *### END SOLUTION$")
 HIDDEN_TESTS = re.compile(r"(?ms)^ *### BEGIN HIDDEN TESTS\n.*?^ *### END HIDDEN TESTS\n?")
 RELEASED = ".released.json"  # in the students' folder: what each cell was like when it was released
 PREVIOUS = "previous"  # the folder to which an updated notebook's former self is moved
-
-Book = dict[str, Any]
 
 
 def student(notebook: Book) -> Book:
     """A notebook without solutions, hidden tests and what the tests printed; all else is kept, outputs too."""
     copied = copy.deepcopy(notebook)
     for exercise in exercises(copied):
-        exercise.answer["source"] = SOLUTION.sub(rf"\1{STUB}", source(exercise.answer))
+        exercise.answer["source"] = stub(exercise)
         exercise.test["source"] = HIDDEN_TESTS.sub("", source(exercise.test)).rstrip()
         for cell in (exercise.answer, exercise.test):
             cell["outputs"], cell["execution_count"] = [], None
     return copied
+
+
+def stub(exercise: Exercise) -> str:
+    """The cell of an answer as a student gets it."""
+    return SOLUTION.sub(rf"\1{STUB}", source(exercise.answer))
 
 
 def assignment(notebook: Book) -> Book:
@@ -49,10 +53,9 @@ def assignment(notebook: Book) -> Book:
     for exercise in list(exercises(copied)):
         name = exercise.number.replace(".", "_")  # nbgrader takes letters, digits, - and _ only
         hidden = copy.deepcopy(exercise.test)
+        tests = f"### BEGIN HIDDEN TESTS\n{exercise.hidden_tests}### END HIDDEN TESTS"
+        hidden["source"] = f"# Run when your work is graded.\n{tests}"
         exercise.test["source"] = HIDDEN_TESTS.sub("", source(exercise.test)).rstrip()
-        hidden["source"] = (
-            f"# Run when your work is graded.\n### BEGIN HIDDEN TESTS\n{exercise.hidden_tests}### END HIDDEN TESTS"
-        )
         hidden["id"] = f"{name}-hidden"
         hidden["metadata"] = {"tags": ["exercise-hidden"]}
         cells = copied["cells"]
@@ -100,9 +103,9 @@ def release(folder: Path, reference: Path = REFERENCE) -> list[str]:
                 (folder / PREVIOUS).mkdir(exist_ok=True)
                 shutil.copy2(target, folder / PREVIOUS / path.name)
                 new = _carried_over(old, new, before.get(path.name, {}))
-        _write(target, new)
+        write(target, new)
         changed.append(path.stem)
-    _write(folder / RELEASED, now)
+    write(folder / RELEASED, now)
     return changed
 
 
@@ -144,7 +147,7 @@ def _released(folder: Path) -> dict[str, dict[str, str]]:
     return found
 
 
-def _write(path: Path, content: Any) -> None:
+def write(path: Path, content: Any) -> None:
     """Replace a file in one step, so that an interruption leaves the old one."""
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", newline="\n")

@@ -11,6 +11,7 @@ from typing import Any
 from IPython.display import display
 
 Cell = dict[str, Any]
+Book = dict[str, Any]  # a notebook as it is read from its file
 
 HEADING = re.compile(
     r"### Exercise (?P<number>[\d.]+-[a-z]) · (?P<title>[^·\n]+) · (?P<difficulty>●○○|●●○|●●●)"
@@ -70,7 +71,7 @@ class Exercise:
         return f"{self.number} passed" in printed.splitlines()
 
 
-def exercises(notebook: dict[str, Any]) -> Iterator[Exercise]:
+def exercises(notebook: Book) -> Iterator[Exercise]:
     """The exercises of a notebook that was read as JSON, in order; cells that were put in between are passed over."""
     cells = notebook["cells"]
     for i, task in enumerate(cells):
@@ -91,7 +92,7 @@ def exercises(notebook: dict[str, Any]) -> Iterator[Exercise]:
             )  # fmt: skip
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> Book:
     """Read a notebook.
 
     Raises:
@@ -101,7 +102,7 @@ def read(path: Path) -> dict[str, Any]:
         notebook = json.loads(path.read_text(encoding="utf-8"))
         if not all({"cell_type", "source", "metadata"} <= set(cell) for cell in notebook["cells"]):
             raise KeyError("a cell without type, source or metadata")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path.name} cannot be read as a notebook ({error!r}): restore it from a copy") from None
     return notebook
 

@@ -177,4 +177,4 @@ def test_the_command_releases(tmp_path):
     command = [sys.executable, "-m", "course_lib", "coursework", "release", str(folder)]
     first = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     again = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "00_start_here" in first and "up to date" in again
+    assert "00_start_here" in first and "are up to date" in again
