@@ -294,11 +294,12 @@ def reasons(book: Book) -> list[str]:
     found: dict[str, list[str]] = {}
     for cell in book["cells"]:
         mark = cell["metadata"].get("nbgrader", {})
-        for output in cell["outputs"] if mark else []:
-            if output["output_type"] == "error" and output["evalue"] not in ("", editions.UNWRITTEN):
-                number = mark["grade_id"].rsplit("-", 1)[0].replace("_", ".")
-                text = output["evalue"].split("\n")[0].removeprefix(f"✗ {number}: ")
-                numbers = found.setdefault(text, [])
+        errors = [output for output in cell["outputs"] if output["output_type"] == "error"] if mark else []
+        for error in errors:
+            text = (error["evalue"] or error["ename"]).split("\n")[0]
+            if text not in ("KeyboardInterrupt", editions.UNWRITTEN):  # a better reason stands beside these
+                number = re.sub("-(visible|hidden)$", "", mark["grade_id"]).replace("_", ".")
+                numbers = found.setdefault(text.removeprefix(f"✗ {number}: "), [])
                 numbers += [number] if number not in numbers else []
     return [f"{', '.join(numbers)}: {text}" for text, numbers in found.items()]
 

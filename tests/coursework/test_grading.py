@@ -58,11 +58,11 @@ HOSTILE = {  # what stands in the cell of an answer, and a part of the reason fo
     "endless": ("while True: pass", "stopped after 4 seconds"),
     "stubborn": ("import signal\nsignal.signal(2, signal.SIG_IGN)\nwhile True: pass", "could not be stopped"),
     "fork-bomb": ("import os\nwhile True:\n    try: os.fork()\n    except OSError: pass", ""),
-    "ten-gigabytes": ("x = bytearray(10 * 2**30)\ndef softmax(scores): return x", "should be defined"),
+    "ten-gigabytes": ("x = bytearray(10 * 2**30)\ndef softmax(scores): return x", "MemoryError"),
     "leaves": ("import os\nos._exit(0)", "the kernel ended"),
     "leaves-later": ("import os\ndef softmax(scores): os._exit(0)", "the kernel ended"),
     "deletes": (f"import shutil\nshutil.rmtree('{box.ROOT}', ignore_errors=True)", "should be defined"),
-    "reads-solutions": (f"exec(open('{NOTEBOOKS}/{NAME}.ipynb').read())", "should be defined"),
+    "reads-solutions": (f"exec(open('{NOTEBOOKS}/{NAME}.ipynb').read())", "No such file"),
     "reads-others": ("import glob\nprint(glob.glob('/**/submitted/*', recursive=True)[0])", "should be defined"),
     "prints": ("while True: print('x' * 1000)", "bytes of output"),
     "no-check": (f"{CHEAT}c.check = e.check = lambda *a: print('0-b passed')", "engine.check was replaced"),
@@ -78,7 +78,7 @@ HOSTILE = {  # what stands in the cell of an answer, and a part of the reason fo
         "each row must sum to 1",
     ),
     "shows-a-grade": ("def softmax(scores):\n    display(7.0)\n    return scores", "each row must sum to 1"),
-    "system-exit": ("raise SystemExit", "should be defined"),
+    "system-exit": ("raise SystemExit", "SystemExit"),
 }
 FILES = {
     "corrupt": (b'{"cells": [', "cannot be read as a notebook"),
