@@ -200,3 +200,21 @@ def test_a_picture_of_what_cannot_be_drawn_is_refused() -> None:
         svg.bars({"a": [1, 2]}, ["x", "y", "z"], title="t", y_label="y")
     with pytest.raises(ValueError, match="2 rows of 1 values"):
         svg.grid([[1.0]], ["a", "b"], ["x"], title="t", row_label="r", column_label="c")
+
+
+def test_the_value_in_a_cell_can_be_read_on_every_shade() -> None:
+    row = [k / 200 for k in range(201)]
+    picture = svg.grid([row], ["query"], [""] * 201, title="t", row_label="r", column_label="c")
+    papers = re.findall(r'fill="(#[0-9A-F]{6})" stroke="#D5D5D5"', picture)
+    inks = re.findall(r'fill="(#[0-9A-F]{6})">[01]\.\d\d<', picture)
+    assert len(papers) == len(inks) == 201
+    for paper, ink in zip(papers, inks, strict=True):
+        dark, light = sorted((luminance(paper), luminance(ink)))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, (paper, ink)  # WCAG 2.2, 1.4.3
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance (WCAG 2.2) of a colour such as #FF0000."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -192,7 +192,7 @@ def grid(
             x, y, shade = left + k * across, top + i * down, min(max(value, 0.0), 1.0)
             red, green, blue = (round(255 + shade * (dark - 255)) for dark in (8, 69, 148))
             parts.append(rectangle(x, y, across, down, f"#{red:02X}{green:02X}{blue:02X}", FAINT))
-            ink = "#FFFFFF" if shade > 0.55 else INK
+            ink = "#FFFFFF" if shade > 0.73 else "#000000"  # each has a contrast of at least 4.5 on its shades
             parts.append(
                 f'<text x="{number(x + across / 2)}" y="{number(y + 17)}" text-anchor="middle" font-size="10" '
                 f'fill="{ink}">{value:.2f}</text>'
