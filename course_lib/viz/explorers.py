@@ -46,10 +46,18 @@ from course_lib.training import SCHEDULES, cross_entropy
 from course_lib.viz import svg
 
 # While the panel is there, the stored picture need not be; where the panel is not, neither is a message about that.
-HIDE = """<style>
+# A slider gets what ipywidgets does not give it: its name for screen readers, and the arrow keys, which the notebook
+# would take for itself.
+PAGE = """<style>
 .jp-OutputArea-child:has(.course-panel) + .jp-OutputArea-child .course-still {display: none}
 .jp-OutputArea-child:not(:has(.course-panel)):has(+ .jp-OutputArea-child .course-still) {display: none}
-</style>"""
+</style><script>
+document.currentScript.closest(".jp-OutputArea")?.addEventListener("focusin", ({target}) => {
+  if (target.getAttribute("role") !== "slider") return;
+  target.setAttribute("aria-label", target.closest(".jupyter-widgets").querySelector("label").textContent);
+  target.setAttribute("data-lm-suppress-shortcuts", "true");
+});
+</script>"""
 
 
 class View(NamedTuple):
@@ -100,7 +108,7 @@ class Explorer:
         display(self.panel)
         source = "data:image/svg+xml;base64," + base64.b64encode(picture.encode()).decode()
         still = f'<p><strong>{escape(self.question)}</strong></p><img src="{source}" alt="{escape(sentence)}">'
-        html = f'{HIDE}<div class="course-still">{still}<p><em>{escape(sentence)}</em></p></div>'
+        html = f'{PAGE}<div class="course-still">{still}<p><em>{escape(sentence)}</em></p></div>'
         display({"text/html": html, "text/plain": f"{self.question} {sentence}"}, raw=True)
 
 
