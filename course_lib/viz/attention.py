@@ -319,6 +319,7 @@ def _libraries() -> str:
 def _frame(page: str, title: str, width: int) -> str:
     """BertViz's page with its scripts inside, as one frame; the same bytes for the same view."""
     page = re.sub(r'<script src="https://[^"]*"></script>', "", page)
+    page = re.sub(r"'https://cdnjs\.[^']*'", "''", page)  # where RequireJS, which is replaced above, would look
     page = re.sub(r"bertviz-[0-9a-f]{32}", "bertviz-view", page)
     page = page.replace('<script type="text/javascript">', '<script type="text/plain" class="view">')
     start = START.replace("WIDTH", str(width))
