@@ -9,6 +9,7 @@ later.
 * :mod:`~course_lib.experiments.translation`: ``translation``
 * :mod:`~course_lib.experiments.language_models`: ``language-model``
 * :mod:`~course_lib.experiments.finetuning`: ``finetuning``
+* :mod:`~course_lib.experiments.reviews`: ``reviews``
 """
 
 import argparse
@@ -21,6 +22,7 @@ from course_lib.datasets import MICROWORLD, STORIES
 from course_lib.experiments.finetuning import RECIPES, run_finetuning
 from course_lib.experiments.language_models import LANGUAGE_MODELS, Key, run_language_model
 from course_lib.experiments.recording import CHECKPOINTS, RESULTS
+from course_lib.experiments.reviews import run_reviews
 from course_lib.experiments.translation import TRANSLATIONS, run_translation, shuffled_source
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "main",
     "run_finetuning",
     "run_language_model",
+    "run_reviews",
     "run_translation",
     "shuffled_source",
 ]
@@ -60,9 +63,11 @@ def main(arguments: Sequence[str]) -> int:
     finetuning = experiments.add_parser("finetuning", help="fine-tune a small pre-trained model on a task")
     finetuning.add_argument("--task", choices=list(RECIPES), default="sentiment")
     finetuning.set_defaults(seeds=[0, 1, 2])
+    reviews = experiments.add_parser("reviews", help="fine-tune a real encoder on film reviews")
+    reviews.set_defaults(seeds=[0, 1, 2])
     for command in (translation, language_model):
         command.add_argument("--minutes", type=float, help="core-minutes of training (default: the longest recipe)")
-    for command in (translation, language_model, finetuning):
+    for command in (translation, language_model, finetuning, reviews):
         command.add_argument("--seeds", type=int, nargs="+", help="one model each")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)  # the fastest, in core-minutes, for models of this size
@@ -73,6 +78,8 @@ def main(arguments: Sequence[str]) -> int:
             result = run_translation(options.corpus, minutes, options.seeds)
         elif options.name == "finetuning":
             result = run_finetuning(options.task, options.seeds)
+        elif options.name == "reviews":
+            result = run_reviews(options.seeds)
         else:
             same = [key for key in LANGUAGE_MODELS if key.corpus == options.corpus]
             language = options.language or (same[0].language if same else "en")
