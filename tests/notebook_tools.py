@@ -488,9 +488,13 @@ def from_text(path: Path) -> Path:
     notebook = jupytext.read(path, fmt="py:percent")
     target = path.with_suffix(".ipynb")
     if target.exists():
-        before = {c.source: c for c in nbformat.read(target, as_version=4).cells if c.cell_type == "code"}
+        before: dict[str, list[Any]] = {}  # of cells with the same code the first keeps the first's outputs
+        for cell in nbformat.read(target, as_version=4).cells:
+            if cell.cell_type == "code":
+                before.setdefault(cell.source, []).append(cell)
         for cell in notebook.cells:
-            if cell.cell_type == "code" and (old := before.get(cell.source)):
+            if cell.cell_type == "code" and before.get(cell.source):
+                old = before[cell.source].pop(0)
                 cell.outputs, cell.execution_count = old.outputs, old.execution_count
     write(notebook, target)
     return target

@@ -286,3 +286,11 @@ def test_a_run_that_fails_leaves_the_notebook_as_it_was(notebook):
         tools.run(notebook)
     assert notebook.read_bytes() == before
     assert [path.name for path in notebook.parent.iterdir()] == [notebook.name]
+
+
+def test_cells_with_the_same_code_keep_their_own_outputs(notebook):
+    cells = [nbformat.v4.new_code_cell(source) for source in ("n = 0", "n += 1\nprint(n)", "n += 1\nprint(n)")]
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Live"), *cells]), notebook)
+    tools.run(notebook)
+    first = notebook.read_bytes()
+    assert tools.from_text(tools.to_text(notebook)).read_bytes() == first
