@@ -420,15 +420,21 @@ def test_texts_stand_out_in_both_themes(tab: Tab, screenshots: Path, theme: str)
 # --------------------------------------------------------------------------------------------- opened again, exported
 
 
-def test_opened_again_without_a_kernel_the_static_form_is_there(
-    tab: Tab, server: Server, context: BrowserContext, screenshots: Path
+@pytest.mark.parametrize("kernel", [False, True])
+def test_opened_again_the_static_form_is_there(
+    kernel: bool, tab: Tab, server: Server, context: BrowserContext, screenshots: Path
 ) -> None:
     again = Tab(context, CELLS)
-    # The saved notebook, trusted since it was run here; and no kernel will start.
-    again.page.route("**/api/sessions*", lambda r: r.abort() if r.request.method == "POST" else r.continue_())
-    shutil.copy(server.root / "notebooks" / "views.ipynb", server.root / "notebooks" / "again.ipynb")
-    again.open(server, "lab/tree/notebooks/again.ipynb")
-    again.page.locator(".jp-Dialog .jp-mod-accept").click()  # "Error Starting Kernel"
+    # The saved notebook, trusted since it was run here; a new kernel knows nothing of its widgets.
+    shutil.copy(server.root / "notebooks" / "views.ipynb", server.root / "notebooks" / f"again, {kernel}.ipynb")
+    if not kernel:
+        again.page.route("**/api/sessions*", lambda r: r.abort() if r.request.method == "POST" else r.continue_())
+    again.open(server, f"lab/tree/notebooks/again, {kernel}.ipynb")
+    if kernel:
+        expect(again.page.get_by_text("model not found")).to_have_count(len(EXPLORERS))
+    else:
+        for answer in ("accept", "reject"):  # "Error Starting Kernel: OK", "Select Kernel: No Kernel"
+            again.page.locator(f".jp-Dialog .jp-mod-{answer}").click()
     expect(again.page.locator(".course-still")).to_have_count(len(EXPLORERS))
     for name in VIEWS:
         again.frame(name).locator("#vis > svg").wait_for()
