@@ -4,8 +4,8 @@
 >>> check("0-c", loss_per_token)        # doctest: +SKIP
 0-c passed
 
-``chapter_0`` … ``chapter_5`` hold the visible checks of each chapter's exercises, ``engine`` runs them, ``notebooks``
-finds the exercises in notebooks, and ``editions`` makes the students' notebooks out of ours.
+``notebook_0``, ``notebook_2_1`` … hold the visible checks of each notebook's exercises, ``engine`` runs them,
+``notebooks`` finds the exercises in notebooks, and ``editions`` makes the students' notebooks out of ours.
 """
 
 from course_lib.coursework.engine import Wrong, check

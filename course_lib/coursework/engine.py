@@ -1,6 +1,6 @@
 """Run the check of an exercise on an answer, and say in one sentence what is wrong with it.
 
-A check is a function of the answer, registered by :func:`exercise` in the file of its chapter. It calls the answer on
+A check is a function of the answer, registered by :func:`exercise` in the file of its notebook. It calls the answer on
 small inputs, in an order that isolates the fault, and tells by :func:`expect` which mechanism is likely wrong, never
 what is right. What else can happen to an answer is dealt with here: it is not written yet, it raises an error, it
 returns something of another kind or shape, or it never ends.
@@ -57,9 +57,9 @@ def find(number: str) -> Check:
     Raises:
         ValueError: if there is no such exercise.
     """
-    chapter = re.match(r"\d+", number)
+    notebook = number.split("-")[0].replace(".", "_")
     try:
-        importlib.import_module(f"course_lib.coursework.chapter_{chapter[0] if chapter else None}")
+        importlib.import_module(f"course_lib.coursework.notebook_{notebook}")
         return CHECKS[number]
     except (ModuleNotFoundError, KeyError):
         raise ValueError(
@@ -67,7 +67,7 @@ def find(number: str) -> Check:
         ) from None
 
 
-# -------------------------------------------------------------------------------- what the chapters' checks are made of
+# ------------------------------------------------------------------------------ what the notebooks' checks are made of
 
 
 def expect(condition: object, message: str) -> None:

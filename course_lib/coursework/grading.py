@@ -49,7 +49,7 @@ c.Autograde.autograde_preprocessors = [
 SNAPSHOT = """
 import builtins, importlib, json, math, sys
 import numpy
-importlib.import_module("course_lib.coursework.chapter_{chapter}")
+importlib.import_module("course_lib.coursework.notebook_{name}")
 from course_lib.coursework import engine
 def identity(value):
     return [id(value), id(getattr(value, "__code__", None))]
@@ -214,9 +214,9 @@ def execute(book: Book, limits: box.Limits | None = None) -> Book:
     """Run a prepared notebook in a box and return it with outputs; what a limit ended says which one."""
     book = copy.deepcopy(book)
     answers = {exercise.number.replace(".", "_"): exercise.answer_names for exercise in _marked(book)}
-    chapter = next(iter(answers)).split("_")[0].split("-")[0]
+    name = next(iter(answers)).split("-")[0]  # "4_1"
     with box.Box(limits) as opened:
-        before = opened.run(SNAPSHOT.format(chapter=chapter)).outputs
+        before = opened.run(SNAPSHOT.format(name=name)).outputs
         expected = "".join(output.get("text", "") for output in before)
         count = 0
         for cell in book["cells"]:

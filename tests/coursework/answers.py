@@ -1,4 +1,4 @@
-"""Right and wrong answers to the exercises, written by hand: ``answers_0.py`` … hold those of each chapter.
+"""Right and wrong answers to the exercises, written by hand: ``answers_0.py``, ``answers_2_1.py`` ….
 
     @right("0-c")
     def in_one_list(batches): ...
