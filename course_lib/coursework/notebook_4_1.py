@@ -41,10 +41,10 @@ def _gradients(mask: Array, stretch: float = 1.0) -> tuple[list[Array], list[Arr
     (n_queries, n_keys), random = mask.shape, np.random.default_rng(7)
     q, k = stretch * random.normal(size=(n_queries, 3)), random.normal(size=(n_keys, 3))
     v, g = random.normal(size=(n_keys, 2)), random.normal(size=(n_queries, 2))
-    leaves = [torch.tensor(x, requires_grad=True) for x in (q, k, v)]
+    q_, k_, v_ = leaves = [torch.tensor(x, requires_grad=True) for x in (q, k, v)]
     seen = torch.tensor(mask.any(axis=1, keepdims=True))
     safe = torch.tensor(mask | ~mask.any(axis=1, keepdims=True))  # autograd through a row of −∞ gives NaN
-    output = _attention(*leaves, safe) * seen
+    output = _attention(q_, k_, v_, safe) * seen
     expected = torch.autograd.grad((output * torch.tensor(g)).sum(), leaves)
     return [g, q, k, v, mask], [gradient.numpy() for gradient in expected]
 
@@ -169,7 +169,7 @@ def layer_backward(answer: Callable[..., tuple[Array, ...]]) -> None:
         x, *w = (torch.tensor(a, requires_grad=True) for a in arrays)
         everything = torch.ones(length, length, dtype=torch.bool)
         q, k, v = ((x @ matrix).chunk(n_heads, dim=1) for matrix in w[:3])
-        mixed = [_attention(*head, everything) for head in zip(q, k, v, strict=True)]
+        mixed = [_attention(a, b, c, everything) for a, b, c in zip(q, k, v, strict=True)]
         y = torch.cat(mixed, dim=1) @ w[3]
         expected = torch.autograd.grad((y * torch.tensor(g)).sum(), [x, *w])
         found = answer(g.copy(), *[a.copy() for a in arrays], n_heads)
