@@ -157,16 +157,16 @@ def train_by_hand(answer: Callable[[Seq2Seq, TokenBatches, TrainConfig], None]) 
     expect(
         equal(), "one plain update differs: is the loss divided by its targets, and the rate lr_at(0) in all groups?"
     )
-    expect(equal(steps=2), "the second update differs: is the gradient cleared after each?")
+    expect(equal(steps=2), "the second update differs: is the gradient cleared, and are β₁, β₂ those of config?")
     expect(
         equal(steps=3, schedule="inverse_sqrt"),
-        "several updates differ: is the rate lr_at(update), and are β₁, β₂ those of config?",
+        "several updates differ: is the rate lr_at(update)?",
     )
     expect(equal(steps=4, warmup=0.5), "with warm-up it differs: set the rate of every group, before each step")
     expect(equal(steps=3, label_smoothing=0.2), "label smoothing differs: is it passed on?")
     expect(
         equal(accumulate=3),
-        "accumulation differs: divide by the targets of *all* micro-batches, and let the rate count updates, not batches",
+        "accumulation differs: divide by the targets of *all* micro-batches, and let the rate count updates",
     )
     expect(equal(steps=4, accumulate=2, warmup=0.5), "accumulation with warm-up differs: the schedule counts updates")
     expect(equal(steps=3, clip=0.3), "clipping differs: all parameters, after the backward pass and before the step")
