@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ import torch
 from course_lib.coursework.engine import array, exercise, expect, same
 
 Array = np.ndarray
-Triple = tuple[int, float, float]
+Triple = tuple[int, Any, Any]
 
 
 @exercise("4.3-a")
