@@ -1,0 +1,195 @@
+"""Checks of the exercises of notebook 5.2."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from course_lib.attention import AttentionContext
+from course_lib.coursework.engine import array, exercise, expect, same
+from course_lib.layers import CrossBlock
+from course_lib.models import ModelConfig, Seq2Seq
+from course_lib.tokenizers import BOS, EOS, MASK, PAD
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@exercise("5.2-a")
+def lookup(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """The shape, the factor, the rows; then an id that is the last, and the gradient."""
+    ids = torch.tensor([[4, 2, 4], [0, 1, 2]])
+    matrix = torch.randn(11, 5, dtype=torch.float64, generator=_generator(0))
+    found = answer(ids, matrix)
+    expect(isinstance(found, Tensor), "return a tensor")
+    expect(tuple(found.shape) == (2, 3, 5), f"the shape should be (2, 3, 5), not {tuple(found.shape)}")
+    rows = matrix[ids]
+    expect(not same(found, rows), "the vectors are not scaled: where is the factor √d?")
+    expect(not same(found, rows * 5), "the factor is d; it should be its square root")
+    expect(not same(found, rows / 5**0.5), "divided by √d: the vectors are made larger, not smaller")
+    expect(not same(found, rows * 11**0.5), "that factor is the root of the vocabulary's size; d is that of a vector")
+    expect(same(found, rows * 5**0.5), "some vectors are not the rows of their tokens")
+    weights = torch.randn(7, 3, requires_grad=True, generator=_generator(1))
+    found = answer(torch.tensor([[6, 6]]), weights)
+    expect(found.requires_grad, "no gradient flows back to the matrix: is it copied or detached?")
+    (gradient,) = torch.autograd.grad(found.sum(), weights)
+    expect(not gradient[:6].any(), "the gradient should reach only the rows that occur")
+    expect(same(gradient[6], [2 * 3**0.5] * 3, 1e-6), "a token that occurs twice gets twice the gradient, √d times")
+
+
+@exercise("5.2-b")
+def decoder_mask(answer: Callable[[Tensor], Tensor]) -> None:
+    """Shape and kind; without padding the triangle; then padding, on the right and on the left."""
+    tokens = torch.tensor([[BOS, 9, 7, 8, 6], [BOS, 9, 7, PAD, PAD]])
+    allowed = answer(tokens.clone())
+    expect(isinstance(allowed, Tensor), "return a tensor")
+    expect(allowed.shape != (2, 5, 5), "shape (2, 5, 5): the axis of the heads is missing")
+    expect(allowed.shape == (2, 1, 5, 5), f"shape (B, 1, T, T) = (2, 1, 5, 5) expected, not {tuple(allowed.shape)}")
+    expect(allowed.dtype == torch.bool, "the mask should be boolean: numbers would be added, not combined")
+    full = allowed[0, 0]
+    expect(not full.all(), "everything is allowed, the future too: is there a triangle?")
+    expect(
+        full.diagonal().all(), "a token may attend to itself: does the triangle include the diagonal, and mean «may»?"
+    )
+    expect(not full.triu(1).any(), "a query sees the future: is the triangle the lower one, and joined by «and»?")
+    expect(
+        full.tril().equal(torch.ones(5, 5, dtype=torch.bool).tril()), "without padding each query sees all that came"
+    )
+    expect(
+        not allowed[1, 0, :, 3:].any(), "padding is attended to: does the padding mask stand on the key axis, by «and»?"
+    )
+    expect(allowed[1, 0, 3:, :3].all(), "padded queries see nothing: does the padding mask stand on the query axis?")
+    left = answer(torch.tensor([[PAD, PAD, BOS, 9]]))[0, 0].int().tolist()
+    right = [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
+    expect(left == right, f"padding on the left: is it looked for where it stands? {left}")
+
+
+@exercise("5.2-c")
+def count_parameters(answer: Callable[[ModelConfig], int]) -> None:
+    """The plain model, part by part where it is off; then each option."""
+    base: dict[str, Any] = {
+        "vocab_size": 101, "d_model": 14, "n_heads": 7, "d_ff": 31, "n_encoder_layers": 2, "n_decoder_layers": 3
+    }  # fmt: skip
+
+    def off(**options: Any) -> int:
+        config = ModelConfig(**base | options)
+        return int(array(answer(config), ())) - sum(p.numel() for p in Seq2Seq(config).parameters())
+
+    plain = off()
+    expect(plain != -101, "off by vocab_size: the output layer has a bias")
+    expect(plain != 101 * 14, "off by V · d: the output layer shares its matrix with the embedding")
+    expect(plain != -4 * 14, "off by 4 d: pre-norm models normalise once more after each stack")
+    expect(plain != -3 * (4 * 14 * 14 + 4 * 14), "off by three attentions: a decoder block has two")
+    expect(plain != -8 * 4 * 14, "the biases of the attentions are missing: each has four")
+    expect(plain != -5 * (31 + 14), "the biases of the feed-forward networks are missing")
+    expect(plain == 0, f"the plain model is off by {plain}: check it part by part with count()")
+    expect(off(tie_embeddings=False) == 0, "untied: the output layer has a matrix of its own, V · d")
+    expect(off(norm="post") == 0, "post-norm has no last normalisations after the stacks")
+    expect(off(positions="learned", max_length=29) == 0, "learned positions: one vector for each of max_length places")
+    expect(off(positions="rotary", max_length=29) == 0, "rotary positions have no parameters")
+    expect(off(n_encoder_layers=5, d_ff=8) == 0, "other numbers of layers: do encoder and decoder each use their own?")
+    expect(off(n_heads=2) == 0, "the number of heads changes nothing")
+
+
+@exercise("5.2-d")
+def decoder_block(answer: Callable[..., Tensor]) -> None:
+    """One token on each side: the value path; then masks, memory, axes."""
+
+    def case(S: int, T: int, d: int = 14, heads: int = 7) -> tuple[tuple[Any, ...], Tensor]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(S + 31 * T)
+            block = CrossBlock(d, heads, 11, dropout=0.0, norm="pre", activation="relu").double()
+            for parameter in block.parameters():
+                torch.nn.init.normal_(parameter, std=0.5)  # gains and biases too, so that none can be forgotten
+            x, memory = torch.randn(2, T, d).double(), torch.randn(2, S, d).double()
+        target_mask = torch.ones(T, T, dtype=torch.bool).tril()
+        source_mask = (torch.arange(S) < torch.tensor([[S], [max(1, S - 2)]]))[:, None, None]
+        keys_values = block.cross_attention.keys_values(memory)
+        expected = block(x, AttentionContext(target_mask), keys_values, AttentionContext(source_mask))
+        return (block, x, memory, target_mask, source_mask), expected.detach()
+
+    for (S, T), what in {
+        (1, 1): "with one token on each side every softmax is 1: is it values, output layers, norms or feed-forward?",
+        (1, 3): "one source token: is the causal mask applied, before the softmax, and the scale √(d/h)?",
+        (5, 1): "one target token: do keys and values of the cross-attention come from the memory, with its mask?",
+        (5, 3): "S ≠ T: are the axes of query and key where they should be?",
+    }.items():
+        arguments, expected = case(S, T)
+        block, x, memory = arguments[:3]
+        found = answer(block, x.clone(), memory.clone(), *arguments[3:])
+        expect(isinstance(found, Tensor), "return a tensor")
+        expect(
+            found.shape == expected.shape, f"S = {S}, T = {T}: shape {tuple(found.shape)}, not {tuple(expected.shape)}"
+        )
+        found = found.detach()
+        if (S, T) == (1, 1):
+            with torch.no_grad():
+                around = found - x
+                expect(not same(around + x, x), "x comes out as it went in: are the sub-layers added?")
+                expect(not same(found + x, expected, 1e-10), "the first residual is missing: x itself is added")
+        expect(same(found, expected, 1e-10), f"S = {S}, T = {T}: {what}")
+    arguments, expected = case(7, 5, d=6, heads=3)
+    expect(
+        same(answer(*arguments).detach(), expected, 1e-10), "right for 7 heads of size 2, wrong for 3: how is d split?"
+    )
+
+
+def _parrot(source: Tensor, target: Tensor) -> Tensor:
+    """A model that is known: it says the source again, EOS included, and would rather say PAD, BOS or MASK."""
+    logits = torch.zeros(*target.shape, 17)
+    position = (target.size(1) - 1) % source.size(1)
+    logits[:, -1].scatter_(1, source[:, position, None], 5.0)
+    logits[:, -1, [PAD, BOS, MASK]] = 9.0
+    return logits
+
+
+@exercise("5.2-e")
+def greedy_batch(answer: Callable[..., list[list[int]]]) -> None:
+    """What is never written, where each row ends, how long it may be; then how the model is called."""
+    inputs = [[5, 6, 7], [8], [9, 10, 11, 12, 13]]
+    shapes: list[tuple[int, ...]] = []
+
+    def model(source: Tensor, target: Tensor) -> Tensor:
+        shapes.append((*source.shape, *target.shape))
+        expect(source.dtype == target.dtype == torch.long, "the model is called with ids, integers of 64 bits")
+        return _parrot(source, target)
+
+    def written(function: Callable[..., Tensor], sources: Sequence[list[int]], longest: int) -> list[list[int]]:
+        rows = answer(function, [list(source) for source in sources], longest)
+        expect(rows is not None, "the result is None: is it returned?")
+        return [[int(token) for token in row] for row in rows]
+
+    found = written(model, inputs, 9)
+    expect(len(found) == 3, f"one output for each source: 3, not {len(found)}")
+    expect(
+        not any({PAD, MASK} & set(row) for row in found),
+        "PAD or MASK was written: whatever their logits, they may not win",
+    )
+    expect(not any(BOS in row[1:] for row in found), "BOS was written: its logit may not win")
+    expect(not any(row[:1] == [BOS] for row in found), "BOS stands at the front: it is an input, not a result")
+    expect(not any(EOS in row for row in found), "EOS ends an output and is not part of it")
+    expect([len(row) for row in found] != [5, 5, 5], "all outputs have one length: each row ends at its own EOS")
+    expect([len(row) for row in found] == [3, 1, 5], f"lengths 3, 1 and 5 expected, got {[len(row) for row in found]}")
+    expect(found == inputs, f"the parrot says each source again: expected {inputs}, got {found}")
+    expect(all(shape[0] == 3 for shape in shapes), "one call of the model a step, for all rows together")
+    expect(
+        all(shape[1] == 6 for shape in shapes), "the source is padded to the longest, with an EOS after each sentence"
+    )
+    expect(len(shapes) <= 7, f"{len(shapes)} calls: stop when every row has its EOS")
+    short = written(_parrot, inputs, 2)
+    expect(short == [[5, 6], [8], [9, 10]], f"at most max_length = 2 tokens without EOS: got {short}")
+    negative = written(lambda s, t: _parrot(s, t) - 20.0, inputs, 9)
+    expect(negative == inputs, "all logits negative: a logit of 0 does not rule a token out")
+
+    def eager(source: Tensor, target: Tensor) -> Tensor:
+        """After its EOS a row goes on with other tokens; they must not count."""
+        logits = _parrot(source, target)
+        ended = (target == EOS).any(dim=1)
+        logits[ended, -1, EOS] = -math.inf
+        logits[ended, -1, 6] = 20.0
+        return logits
+
+    expect(written(eager, inputs, 9) == inputs, "what a row writes after its first EOS must not count")

@@ -1,0 +1,284 @@
+"""Answers to the exercises of notebook 5.2."""
+
+import torch
+from torch.nn.functional import layer_norm
+
+from course_lib.attention import AttentionContext
+from course_lib.batching import pad_sequences
+from course_lib.models import Seq2Seq
+from course_lib.tokenizers import BOS, EOS, MASK, PAD
+from tests.coursework.answers import right, wrong
+
+# ------------------------------------------------------------------------------------------------------- 5.2-a: look-up
+
+
+@right("5.2-a")
+def by_comparison(ids, matrix):
+    one_hot = (ids[..., None] == torch.arange(len(matrix))).to(matrix)
+    return torch.einsum("btv,vd->btd", one_hot, matrix) * matrix.shape[1] ** 0.5
+
+
+@right("5.2-a")
+def by_scatter(ids, matrix):
+    one_hot = torch.zeros(*ids.shape, len(matrix), dtype=matrix.dtype)
+    one_hot.scatter_(2, ids[..., None], matrix.size(1) ** 0.5)
+    return torch.matmul(one_hot, matrix)
+
+
+@wrong("5.2-a", "where is the factor √d")
+def unscaled(ids, matrix):
+    return by_comparison(ids, matrix) / matrix.size(1) ** 0.5
+
+
+@wrong("5.2-a", "the factor is d;")
+def times_d(ids, matrix):
+    return by_comparison(ids, matrix) * matrix.size(1) ** 0.5
+
+
+@wrong("5.2-a", "made larger, not smaller")
+def divided(ids, matrix):
+    return by_comparison(ids, matrix) / matrix.size(1)
+
+
+@wrong("5.2-a", "the root of the vocabulary's size")
+def root_of_v(ids, matrix):
+    return by_comparison(ids, matrix) / matrix.size(1) ** 0.5 * len(matrix) ** 0.5
+
+
+@wrong("5.2-a", "RuntimeError")
+def ends_at_the_largest(ids, matrix):
+    return torch.nn.functional.one_hot(ids).to(matrix.dtype) @ matrix
+
+
+@wrong("5.2-a", "copied or detached")
+def detached(ids, matrix):
+    return by_comparison(ids, matrix.detach())
+
+
+@wrong("5.2-a", "not the rows of their tokens")
+def counts_from_one(ids, matrix):
+    return by_comparison((ids + 1) % len(matrix), matrix)
+
+
+# ---------------------------------------------------------------------------------------------------- 5.2-b: the mask
+
+
+@right("5.2-b")
+def by_positions(tokens):
+    place = torch.arange(tokens.shape[1])
+    return (place[:, None] >= place)[None, None] & tokens.ne(PAD).unsqueeze(1).unsqueeze(2)
+
+
+@right("5.2-b")
+def by_outer_products(tokens):
+    real = (tokens != PAD).float()
+    both = torch.einsum("bt,bs->bts", torch.ones_like(real), real)
+    return torch.tril(both)[:, None] > 0
+
+
+@wrong("5.2-b", "the axis of the heads is missing")
+def without_heads(tokens):
+    return by_positions(tokens)[:, 0]
+
+
+@wrong("5.2-b", "include the diagonal")  # fault 24
+def strictly_before(tokens):
+    return by_positions(tokens) & torch.ones(tokens.size(1), tokens.size(1), dtype=torch.bool).tril(-1)
+
+
+@wrong("5.2-b", "is the triangle the lower one")
+def upper(tokens):
+    return torch.ones(tokens.size(1), tokens.size(1), dtype=torch.bool).triu() & (tokens != PAD)[:, None, None]
+
+
+@wrong("5.2-b", "on the query axis")
+def on_queries(tokens):
+    return torch.ones(tokens.size(1), tokens.size(1), dtype=torch.bool).tril() & (tokens != PAD)[:, None, :, None]
+
+
+@wrong("5.2-b", "padded queries see nothing")
+def on_both(tokens):
+    return by_positions(tokens) & (tokens != PAD)[:, None, :, None]
+
+
+@wrong("5.2-b", "is there a triangle")
+def padding_only(tokens):
+    return (tokens != PAD)[:, None, None].expand(-1, 1, tokens.size(1), -1)
+
+
+@wrong("5.2-b", "should be boolean")
+def numbers(tokens):
+    return by_positions(tokens).float()
+
+
+@wrong("5.2-b", "does the triangle include the diagonal, and mean «may»")  # fault 25
+def hides(tokens):
+    return ~by_positions(tokens)
+
+
+@wrong("5.2-b", "padding on the left")
+def right_padding_only(tokens):
+    length = (tokens != PAD).sum(dim=1)
+    real = torch.arange(tokens.size(1)) < length[:, None]
+    return torch.ones(tokens.size(1), tokens.size(1), dtype=torch.bool).tril() & real[:, None, None]
+
+
+# ------------------------------------------------------------------------------------------------ 5.2-c: the parameters
+
+
+def formula(name, head_bias=True, last_norms=True, cross=True, attention_bias=True, feed_bias=True, tied=True,
+            learned=True, post=True):  # fmt: skip
+    """The count with one thing changed."""
+
+    def count_parameters(config):
+        d, f, V = config.d_model, config.d_ff, config.vocab_size
+        attention = 4 * d * (d + attention_bias)
+        feed_forward = d * f + f * d + (f + d if feed_bias else 0)
+        total = config.n_encoder_layers * (attention + feed_forward + 4 * d)
+        total += config.n_decoder_layers * ((1 + cross) * attention + feed_forward + 6 * d)
+        total += V * d * (1 if tied and config.tie_embeddings else 2) + (V if head_bias else 0)
+        total += config.max_length * d if learned and config.positions == "learned" else 0
+        return total + (4 * d if last_norms and (config.norm == "pre" or not post) else 0)
+
+    count_parameters.__name__ = name
+    return count_parameters
+
+
+right("5.2-c")(formula("plain"))
+
+
+@right("5.2-c")
+def by_building(config):
+    return sum(p.numel() for p in Seq2Seq(config).parameters())
+
+
+wrong("5.2-c", "the output layer has a bias")(formula("no_head_bias", head_bias=False))
+wrong("5.2-c", "normalise once more")(formula("no_last_norms", last_norms=False))
+wrong("5.2-c", "a decoder block has two")(formula("no_cross_attention", cross=False))
+wrong("5.2-c", "biases of the attentions")(formula("no_attention_biases", attention_bias=False))
+wrong("5.2-c", "biases of the feed-forward")(formula("no_feed_biases", feed_bias=False))
+wrong("5.2-c", "shares its matrix")(formula("always_untied", tied=False))
+wrong("5.2-c", "one vector for each of max_length places")(formula("no_positions", learned=False))
+wrong("5.2-c", "post-norm has no last")(formula("norms_for_post", post=False))
+
+
+# ----------------------------------------------------------------------------------------------------- 5.2-d: the block
+
+
+def written_out(name, pre=True, memory_normed=False, causal=True, cross_mask=True, scale="head", residual=True,
+                cross_residual=True, from_memory=True, relu=True, gain=True):  # fmt: skip
+    """A decoder block with one thing changed."""
+
+    def norm_of(norm, x):
+        return layer_norm(x, x.shape[-1:], norm.weight if gain else None, norm.bias if gain else None, norm.eps)
+
+    def attend(attention, asking, asked, mask):
+        w, b = attention.query_key_value.weight.chunk(3), attention.query_key_value.bias.chunk(3)
+        q, k, v = (
+            attention.split_heads(torch.nn.functional.linear(side, w[i], b[i]))
+            for i, side in enumerate((asking, asked, asked))
+        )
+        size = q.size(-1) if scale == "head" else asking.size(-1)
+        scores = torch.einsum("bhtd,bhsd->bhts", q, k) / size**0.5
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        return attention.output((scores.softmax(dim=-1) @ v).transpose(1, 2).flatten(2))
+
+    def block_by_hand(block, x, memory, target_mask, source_mask):
+        z = norm_of(block.attention_residual.norm, x) if pre else x
+        x = (x if residual else 0) + attend(block.attention, z, z, target_mask if causal else None)
+        z = norm_of(block.cross_residual.norm, x)
+        seen = norm_of(block.cross_residual.norm, memory) if memory_normed else memory
+        seen = seen if from_memory else z
+        mask = source_mask if cross_mask and from_memory else None
+        x = (x if cross_residual else 0) + attend(block.cross_attention, z, seen, mask)
+        z = block.feed_forward.inner(norm_of(block.feed_forward_residual.norm, x))
+        return x + block.feed_forward.outer(z.clamp(min=0) if relu else z)
+
+    block_by_hand.__name__ = name
+    return block_by_hand
+
+
+right("5.2-d")(written_out("plain"))
+
+
+@right("5.2-d")
+def with_the_library(block, x, memory, target_mask, source_mask):
+    keys_values = block.cross_attention.keys_values(memory)
+    return block(x, AttentionContext(target_mask), keys_values, AttentionContext(source_mask))
+
+
+wrong("5.2-d", "every softmax is 1")(written_out("no_first_norm", pre=False))
+wrong("5.2-d", "every softmax is 1")(written_out("memory_normed_twice", memory_normed=True))
+wrong("5.2-d", "is the causal mask applied")(written_out("sees_the_future", causal=False))
+wrong("5.2-d", "with its mask")(written_out("sees_padding", cross_mask=False))
+wrong("5.2-d", "the scale √(d/h)")(written_out("scale_of_the_model", scale="model"))
+wrong("5.2-d", "every softmax is 1")(written_out("no_residual", residual=False))
+wrong("5.2-d", "norms or feed-forward")(written_out("no_relu", relu=False))
+wrong("5.2-d", "is it values, output layers, norms")(written_out("no_gain", gain=False))
+wrong("5.2-d", "is it values")(written_out("asks_itself", from_memory=False))
+
+
+# ------------------------------------------------------------------------------------------------------ 5.2-e: a batch
+
+
+def search(name, forbidden=(PAD, BOS, MASK), low=-torch.inf, cut=True, keep_eos=False, keep_bos=False, stop="all",
+           one_by_one=False, last_eos=False):  # fmt: skip
+    """Greedy search with one thing changed."""
+
+    def greedy_batch(model, sources, max_length):
+        if one_by_one:
+            return [search("")(model, [source], max_length)[0] for source in sources]
+        source = pad_sequences([[*tokens, EOS] for tokens in sources])
+        target = torch.full((len(sources), 1), BOS)
+        for _ in range(max_length):
+            logits = model(source, target)[:, -1].clone()
+            logits[:, list(forbidden)] = low
+            target = torch.cat([target, logits.argmax(dim=-1, keepdim=True)], dim=1)
+            ended = (target == EOS).any(dim=1)
+            if stop != "never" and (ended.all() if stop == "all" else ended.any()):
+                break
+        rows = [row if keep_bos else row[1:] for row in target.tolist()]
+        if not cut:
+            return [[token for token in row if token != EOS] for row in rows]
+        ends = [
+            (len(row) - 1 - row[::-1].index(EOS) if last_eos else row.index(EOS)) if EOS in row else len(row)
+            for row in rows
+        ]
+        return [row[: end + keep_eos] for row, end in zip(rows, ends, strict=True)]
+
+    greedy_batch.__name__ = name
+    return greedy_batch
+
+
+right("5.2-e")(search("plain"))
+
+
+@right("5.2-e")
+def with_lists(model, sources, max_length):
+    longest = max(map(len, sources)) + 1
+    source = torch.tensor([[*s, EOS] + [PAD] * (longest - len(s) - 1) for s in sources])
+    rows, open_rows = [[] for _ in sources], set(range(len(sources)))
+    target = [[BOS] for _ in sources]
+    while open_rows and len(target[0]) <= max_length:
+        best = model(source, torch.tensor(target))[:, -1]
+        for i, scores in enumerate(best.tolist()):
+            token = max((t for t in range(len(scores)) if t not in (PAD, BOS, MASK)), key=scores.__getitem__)
+            target[i].append(token)
+            if i in open_rows and token == EOS:
+                open_rows.discard(i)
+            elif i in open_rows:
+                rows[i].append(token)
+    return rows
+
+
+wrong("5.2-e", "PAD or MASK was written")(search("writes_mask", forbidden=(PAD, BOS)))
+wrong("5.2-e", "its logit may not win")(search("writes_bos", forbidden=(PAD, MASK)))
+wrong("5.2-e", "it is an input, not a result")(search("keeps_bos", keep_bos=True))
+wrong("5.2-e", "is not part of it")(search("keeps_eos", keep_eos=True))
+wrong("5.2-e", "after its first EOS")(search("not_cut", cut=False))
+wrong("5.2-e", "lengths 3, 1 and 5 expected")(search("stops_with_the_first", stop="any"))
+wrong("5.2-e", "stop when every row")(search("never_stops", stop="never"))
+wrong("5.2-e", "one call of the model a step")(search("one_by_one", one_by_one=True))
+wrong("5.2-e", "after its first EOS")(search("cut_at_the_last", last_eos=True))
+wrong("5.2-e", "does not rule a token out")(search("zero_for_impossible", low=0.0))
