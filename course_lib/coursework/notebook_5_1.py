@@ -94,6 +94,10 @@ def unigrams(
     refit: Callable[[list[str], dict[str, float]], dict[str, float]],
 ) -> None:
     """The best cut against all cuts; then whether re-estimating never lowers the total."""
+    few = {"ab": math.log(0.01), "a": math.log(0.5), "b": math.log(0.49)}
+    first = list(segment("ab", dict(few))[0])
+    expect(first != ["b", "a"], "the pieces come out from the end: turn them round")
+    expect(first == ["a", "b"], "the fewest pieces, or the longest, are not always the most probable cut")
     shares = {"研究": 0.3, "生命": 0.2, "起源": 0.2, "研究生": 0.1, "命": 0.1, "生": 0.1}
     log_p = {piece: math.log(share) for piece, share in shares.items()}
     both = segment("研究生命起源", dict(log_p))
@@ -106,8 +110,6 @@ def unigrams(
     expect(pieces == ["研究", "生命", "起源"], f"expected 研究 / 生命 / 起源, got {' / '.join(pieces)}")
     expect(not same(score, 0.3 * 0.2 * 0.2), "the score is the *logarithm* of the product")
     expect(same(score, math.log(0.3 * 0.2 * 0.2)), "the score should be the sum of the logarithms of the pieces used")
-    few = {"ab": math.log(0.01), "a": math.log(0.5), "b": math.log(0.49)}
-    expect(list(segment("ab", few)[0]) == ["a", "b"], "the fewest pieces are not always the most probable cut")
     weights = {text: -1.0 - 0.37 * k % 1.9 for k, text in enumerate(["a", "b", "ab", "ba", "aba", "bb", "abb", "bab"])}
     for text in ("abbabab", "bbaabba", "ababbab"):
         cuts = [(0, *cut, len(text)) for n in range(len(text)) for cut in combinations(range(1, len(text)), n)]

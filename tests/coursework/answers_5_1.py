@@ -311,8 +311,8 @@ def refitting(name):
     return same_refit
 
 
-wrong("5.1-e", "longest match", longest_match)(refitting("with_longest_match"))
-wrong("5.1-e", "the fewest pieces are not always", fewest_pieces)(refitting("with_fewest_pieces"))
+wrong("5.1-e", "or the longest", longest_match)(refitting("with_longest_match"))
+wrong("5.1-e", "the fewest pieces", fewest_pieces)(refitting("with_fewest_pieces"))
 wrong("5.1-e", "the *logarithm* of the product", probability)(refitting("with_a_probability"))
 wrong("5.1-e", "from the end", from_the_end)(refitting("turned_round"))
 wrong("5.1-e", "should raise ValueError", never_raises)(refitting("without_error"))
