@@ -127,6 +127,10 @@ def unigrams(
         impossible = None
     expect(impossible is None, "a text that cannot be cut should raise ValueError")
     expect(segment("", dict(few)) in (([], 0.0), ([], 0)), "an empty text has no pieces and the log-probability 0")
+    whole = refit(["abab"], {"ab": math.log(0.6), "a": math.log(0.2), "b": math.log(0.2)})
+    expect(
+        set(whole) == {"ab"}, "refit: only the pieces of the *best* cuts are counted, here ab twice and nothing else"
+    )
     texts = ["abab", "ab", "aab", "bbab", "abba"]
     start = {text: math.log(1 / 8) for text in ("a", "b", "ab", "ba", "aba", "bb", "abb", "bab")}
     totals, now = [], dict(start)
