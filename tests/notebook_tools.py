@@ -279,8 +279,12 @@ def exercises(notebook: Notebook) -> Iterator[str]:
         solution, test = map(source, following)
         if not re.search(r"(?ms)^ *### BEGIN SOLUTION\n.*\S.*^ *### END SOLUTION", solution):
             yield f"«{heading}»: its first cell has no ### BEGIN SOLUTION … ### END SOLUTION"
-        if "SOLUTION" in test or not re.search(r"\bassert\b|\bcheck\(", test):
-            yield f"«{heading}»: its second cell must test the solution with assert or check(…)"
+        wanted = f'check("{match["number"]}-{match["letter"]}", ' if match else "check("
+        if "SOLUTION" in test or wanted not in test:
+            yield f"«{heading}»: its second cell must test the solution with {wanted}…)"
+        for cell, tag in zip(following, ("exercise-solution", "exercise-test"), strict=True):
+            if tag not in tags(cell):
+                yield f"«{heading}»: {where(cell)} needs the tag {tag}"
 
 
 # ------------------------------------------------------------------------------- what a stored notebook must not hold

@@ -44,12 +44,11 @@ HINT = "<details><summary>Hint</summary>Count.</details>"
 
 
 def exercise(letter):
+    stub = "def count(line: str) -> int:\n    ### BEGIN SOLUTION\n    return len(line.split())\n    ### END SOLUTION"
     return [
         text(f"### Exercise 5.1-{letter} · Counting · ●●○ · 15 min · 3 points\nCount the words.\n{HINT * 3}"),
-        code(
-            "def count(line: str) -> int:\n    ### BEGIN SOLUTION\n    return len(line.split())\n    ### END SOLUTION"
-        ),
-        code('assert count("a b") == 2, "split at the spaces"'),
+        code(stub, tags=["exercise-solution"]),
+        code(f'check("5.1-{letter}", count)', tags=["exercise-test"]),
     ]
 
 
@@ -144,7 +143,10 @@ BAD = {
         edit(7, "15 min · ", ""),
         edit(8, "### BEGIN SOLUTION", ""),
         edit(8, "return len(line.split())", ""),
-        edit(9, "assert", "print"),
+        edit(9, "check(", "print("),
+        edit(9, "5.1-a", "5.1-b"),
+        put(8, metadata={}),
+        put(9, metadata={"tags": ["exercise-solution"]}),
         lambda cells: cells.__delitem__(9),
         swap(8, 9),
     ],

@@ -223,8 +223,9 @@ def norm(x, W, name):
     return x * W[f"{name}.weight"] + W[f"{name}.bias"]
 
 
-def attend(q, k, v, mask, heads=3):
+def attend(q, k, v, mask):
     B, T, d = q.shape
+    heads = d // 16  # as in the notebook, whose heads have 16 features
     q, k, v = (a.reshape(B, a.shape[1], heads, d // heads).transpose(0, 2, 1, 3) for a in (q, k, v))
     s = np.where(mask, q @ k.transpose(0, 1, 3, 2) / (d // heads) ** 0.5, -np.inf)
     e = np.exp(s - s.max(axis=-1, keepdims=True))

@@ -28,7 +28,7 @@ def released(tmp_path_factory):
 def lines_of(code):
     """The lines of a piece of code that say something of their own."""
     lines = (re.sub(r"\s+", "", line.split("#")[0]) for line in code.splitlines())
-    return {line for line in lines if len(line) > 30}
+    return {line for line in lines if len(line) > 30 and "default_rng(" not in line}  # a seed gives nothing away
 
 
 def secrets(path):
@@ -42,10 +42,7 @@ def secrets(path):
     return (hidden | answers) - {line for text in lesson for line in lines_of(text)}
 
 
-CONVERTED = [path for path in PATHS if 'check(\\"' in path.read_text(encoding="utf-8")]
-
-
-@pytest.mark.parametrize("path", CONVERTED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_neither_the_notebooks_nor_the_package_hold_an_answer(released, path):
     wanted = secrets(path)
     assert len(wanted) > 5
