@@ -186,7 +186,7 @@ def lab(python: str, options: list[str]) -> int:
 
 def test(python: str, options: list[str]) -> int:
     """Run every check, go on after a failure, and end with a table of results and times."""
-    pytest = [python, "-m", "pytest", "-q", "-n", "2"]
+    pytest = [python, "-m", "pytest", "-q", "-n", "2", "--dist", "loadgroup"]
     if options:
         return call([*pytest, *options])
     steps = {

@@ -32,7 +32,10 @@ from tests.notebook_tools import METADATA, NOTEBOOKS, ROOT
 from tests.test_viz_explorers import EXPLORERS
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this computer: the views were not tested")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this computer: the views were not tested"),
+    pytest.mark.xdist_group("browser"),  # one JupyterLab, not one for each process
+]
 
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
