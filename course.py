@@ -186,15 +186,16 @@ def lab(python: str, options: list[str]) -> int:
 
 def test(python: str, options: list[str]) -> int:
     """Run every check, go on after a failure, and end with a table of results and times."""
-    pytest = [python, "-m", "pytest", "-q", "-n", "2", "--dist", "loadgroup"]
+    pytest = [python, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile"]
     if options:
         return call([*pytest, *options])
+    # Tests of one file share what is slow to make, a server or a class of students; so do the cells of a notebook.
     steps = {
         "lint": [python, "-m", "ruff", "check", "."],
         "format": [python, "-m", "ruff", "format", "--check", "."],
         "types": [python, "-m", "mypy"],
         "tests": [*pytest, "tests"],
-        "notebooks run again and compared": [*pytest, "--dist", "loadfile", *COMPARE, "notebooks"],
+        "notebooks run again and compared": [*pytest, *COMPARE, "notebooks"],
     }
     rows, failed = [], False
     for name, command in steps.items():

@@ -2,7 +2,8 @@
 
 Every test fails if the page asks any other computer for anything. Two settings, both environment variables:
 
-    COURSE_BROWSER=all            runs every notebook of the course in the browser, not only two (15 minutes)
+    COURSE_BROWSER=all            runs every notebook of the course in the browser, not only two, and solves three
+                                  exercises of each as a student (half an hour)
     COURSE_SCREENSHOTS=folder     keeps the screenshots there, to be looked at
 """
 
@@ -28,14 +29,12 @@ from nbconvert import HTMLExporter
 from playwright.sync_api import BrowserContext, FrameLocator, Locator, Page, expect, sync_playwright
 
 import course
+from course_lib.coursework import editions, notebooks
 from tests.notebook_tools import METADATA, NOTEBOOKS, ROOT
 from tests.test_viz_explorers import EXPLORERS
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this computer: the views were not tested"),
-    pytest.mark.xdist_group("browser"),  # one JupyterLab, not one for each process
-]
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this computer: the views were not tested")
 
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -165,6 +164,15 @@ class Tab:
             [name, arguments],
         )
         self.page.wait_for_function("window.done", timeout=timeout)
+
+    def type(self, index: int, text: str) -> None:
+        """Write into a cell, by its number among all cells, and run it."""
+        self.page.evaluate(
+            "([index, text]) => { const cells = window.jupyterapp.shell.currentWidget.content;"
+            " if (text) cells.widgets[index].model.sharedModel.setSource(text); cells.activeCellIndex = index; }",
+            [index, text],
+        )
+        self.command("notebook:run-cell", timeout=4 * PATIENCE)
 
     def output(self, name: str) -> Locator:
         """What the cell with this name shows."""
@@ -533,5 +541,42 @@ def test_the_notebook_runs_in_jupyterlab(
         assert panel.locator("svg").is_visible() and panel.locator("[role=status]").inner_text()
         panel.screenshot(path=screenshots / f"{path.stem}, explorer {i}.png")
     run.page.close()
+    for session in server.request("GET", "api/sessions"):
+        server.request("DELETE", f"api/sessions/{session['id']}")
+
+
+# --------------------------------------------------------------------------------------------- as a student works
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_student_solves_exercises(server: Server, context: BrowserContext, screenshots: Path, path: Path) -> None:
+    """The stub fails politely, the answer passes, and the saved notebook knows it."""
+    if path.stem not in ALWAYS and os.environ.get("COURSE_BROWSER") != "all":
+        pytest.skip("only with COURSE_BROWSER=all")
+    student = server.root / "student"
+    editions.release(student)
+    book, solved = notebooks.read(student / path.name), list(notebooks.exercises(notebooks.read(path)))[:3]
+    places = {cell["id"]: i for i, cell in enumerate(book["cells"])}
+    tab = Tab(context)
+    tab.open(server, f"lab/tree/student/{path.name}")
+    tab.run_all(timeout=15 * 60_000)  # up to the first test, which fails
+    for number, exercise in enumerate(solved):
+        test = tab.page.locator(".jp-Notebook .jp-Cell").nth(places[exercise.test["id"]])
+        if number:
+            tab.type(places[exercise.answer["id"]], "")
+            tab.type(places[exercise.test["id"]], "")
+        told = test.locator(".jp-Cell-outputWrapper")
+        expect(told).to_contain_text(f"✗ {exercise.number}: not written yet")
+        expect(told).not_to_contain_text("Traceback")
+        test.screenshot(path=screenshots / f"{path.stem}, exercise {exercise.number}, not written.png")
+        tab.type(places[exercise.answer["id"]], notebooks.source(exercise.answer))
+        tab.type(places[exercise.test["id"]], "")
+        expect(told).to_contain_text(f"{exercise.number} passed")
+        expect(told).not_to_contain_text("✗")
+    tab.command("docmanager:save")
+    assert [e.number for e in notebooks.exercises(notebooks.read(student / path.name)) if e.passed] == [
+        exercise.number for exercise in solved
+    ]
+    tab.page.close()
     for session in server.request("GET", "api/sessions"):
         server.request("DELETE", f"api/sessions/{session['id']}")

@@ -18,7 +18,7 @@ from tests.notebook_tools import NOTEBOOKS
 
 assert answers_0
 WHY_NOT = box.unavailable()
-pytestmark = [pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT), pytest.mark.xdist_group("class")]
+pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
 NAME = "00_start_here"
 LIMITS = Limits(cell_seconds=4, seconds=60, memory=2 * 2**30, processes=60, output=200_000, disk=20 * 2**20)
 EXERCISES = [exercise for number, exercise in test_checks.EXERCISES.items() if number.startswith("0-")]
