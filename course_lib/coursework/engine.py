@@ -7,6 +7,7 @@ returns something of another kind or shape, or it never ends.
 """
 
 import ctypes
+import hashlib
 import importlib
 import linecache
 import re
@@ -107,6 +108,18 @@ def same(found: Any, expected: Any, tolerance: float = 1e-9, what: str = "the re
     numbers = array(found, right.shape, what)
     scale = max(1.0, float(np.abs(right[np.isfinite(right)]).max(initial=0.0)))
     return bool(np.allclose(numbers, right, rtol=0, atol=tolerance * scale, equal_nan=True))
+
+
+def is_text(found: Any, fingerprint: str, key: str) -> bool:
+    """Whether an answer in words is the right one, of which students get only a fingerprint.
+
+    Args:
+        found: the text; case and the space around it do not count.
+        fingerprint: the first 12 digits of SHA-256 of "key text", in lower case.
+        key: the exercise's number and the question's.
+    """
+    expect(isinstance(found, str), f"a text is wanted, not {_short(found)}")
+    return hashlib.sha256(f"{key} {found.strip().casefold()}".encode()).hexdigest()[:12] == fingerprint
 
 
 def _short(value: Any) -> str:

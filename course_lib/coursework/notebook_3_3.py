@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from course_lib.batching import TokenBatches
-from course_lib.coursework.engine import array, exercise, expect, same
+from course_lib.coursework.engine import array, exercise, expect, is_text, same
 from course_lib.models import ModelConfig, Seq2Seq
 from course_lib.training import TrainConfig, Trainer
 
@@ -172,3 +172,29 @@ def train_by_hand(answer: Callable[[Seq2Seq, TokenBatches, TrainConfig], None]) 
     expect(equal(steps=3, clip=0.3), "clipping differs: all parameters, after the backward pass and before the step")
     expect(equal(steps=3, accumulate=2, clip=0.03), "clip once per update, not once per micro-batch")
     expect(equal(steps=3, weight_decay=0.5), "weight decay differs: matrices only, biases and gains not")
+
+
+# Of each symptom: the fingerprint of its fault, and what to think about if another was named.
+SYMPTOMS = {
+    1: ("a077b62c6278", "attention plays no part in it: what can a position copy from its own input?"),
+    2: ("1d13435d81b0", "it needs attention: from where does a position read its answer?"),
+    3: ("19ec6dd01944", "the model is the same in both: only what is reported differs"),
+    4: ("eba69b58aca0", "what do such batches hold much of, that is easy to predict?"),
+    5: ("da6f8080ad6c", "four times too fast: what is counted?"),
+    6: ("d035e9a52386", "nothing has been learned yet: what differs at the first batch?"),
+}
+FAULTS = {"mask", "mean", "pad", "rate", "seed", "shifted"}
+
+
+@exercise("3.3-f")
+def diagnosis(answer: Callable[[], dict[int, str]]) -> None:
+    """Whether the words are those of the list, then symptom by symptom."""
+    found = answer()
+    expect(isinstance(found, dict), f"return a dictionary from 1 … 6 to words, not {type(found).__name__}")
+    missing = sorted(set(SYMPTOMS) - set(found))
+    expect(not missing, f"symptoms {missing} are missing: the keys are the numbers 1 to 6")
+    words = {str(word).strip().casefold() for word in found.values()}
+    expect(words <= FAULTS, f"{', '.join(sorted(words - FAULTS))}: the words are {', '.join(sorted(FAULTS))}")
+    for symptom, (fingerprint, thought) in SYMPTOMS.items():
+        right = is_text(found[symptom], fingerprint, f"3.3-f {symptom}")
+        expect(right, f"symptom {symptom} has another fault: {thought}")

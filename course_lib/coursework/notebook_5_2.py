@@ -1,6 +1,7 @@
 """Checks of the exercises of notebook 5.2."""
 
 import math
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -193,3 +194,53 @@ def greedy_batch(answer: Callable[..., list[list[int]]]) -> None:
         return logits
 
     expect(written(eager, inputs, 9) == inputs, "what a row writes after its first EOS must not count")
+
+
+@exercise("5.2-f")
+def train_sorter(answer: Callable[[], Callable[[Tensor, Tensor], Tensor]]) -> None:
+    """What the model writes for new sequences, and if it is wrong, of which kind its mistakes are."""
+    model = answer()
+    expect(callable(model), f"return the trained model, not {type(model).__name__}")
+    if isinstance(model, torch.nn.Module):
+        model.eval()
+    draw = random.Random(101)
+    sources = [draw.sample(range(5, 17), draw.choice(range(3, 8))) for _ in range(200)]
+    longest = max(map(len, sources))
+    source = torch.tensor([[*row, EOS] + [PAD] * (longest - len(row)) for row in sources])
+    target = torch.full((len(sources), 1), BOS)
+    for _ in range(longest + 3):
+        with torch.no_grad():
+            logits = model(source, target)
+        expect(isinstance(logits, Tensor), "the model should give logits, as a Seq2Seq does")
+        expect(
+            logits.shape[0] == 200 and logits.shape[-1] == 17, f"logits for 17 tokens are wanted: {tuple(logits.shape)}"
+        )
+        best = logits[:, -1].clone()
+        best[:, [PAD, BOS, MASK]] = -torch.inf
+        target = torch.cat([target, best.argmax(dim=-1, keepdim=True)], dim=1)
+    rows = [row[1:] for row in target.tolist()]
+    written = [row[: row.index(EOS)] if EOS in row else row for row in rows]
+    right = [sorted(row) for row in sources]
+
+    def share(wanted: list[list[int]]) -> float:
+        return sum(w == r for w, r in zip(written, wanted, strict=True)) / len(sources)
+
+    expect(share(sources) < 0.5, "it copies: the targets should be sorted")
+    expect(share([row[::-1] for row in sources]) < 0.5, "it reverses: the targets should be sorted")
+    expect(share([row[::-1] for row in right]) < 0.5, "it writes the largest first: ascending order is wanted")
+    endless = sum(EOS not in row for row in rows) / len(rows)
+    expect(endless < 0.2, f"{endless:.0%} of the outputs do not end: is EOS a target?")
+    long = [w == r for w, r in zip(written, right, strict=True) if len(r) == longest]
+    short = [w == r for w, r in zip(written, right, strict=True) if len(r) < longest]
+    expect(
+        sum(long) / len(long) > 0.5 or sum(short) / len(short) < 0.9,
+        "right for short sequences, wrong for seven symbols: which lengths were trained?",
+    )
+    same_set = sum(sorted(w) == r for w, r in zip(written, right, strict=True)) / len(sources)
+    expect(
+        share(right) >= 0.95 or same_set < 0.95,
+        f"the right symbols in a wrong order ({share(right):.0%} are sorted): more updates, or are positions missing?",
+    )
+    expect(
+        share(right) >= 0.95, f"only {share(right):.0%} of 200 new sequences are sorted; 95 % are wanted: train longer"
+    )

@@ -287,3 +287,37 @@ wrong("3.3-e", "weight decay differs")(loop("no_decay", decay="none"))
 wrong("3.3-e", "let the rate count updates")(loop("counts_batches", rate="batches"))  # fault 63
 wrong("3.3-e", "is the rate lr_at(update)")(loop("constant_rate", rate="constant"))
 wrong("3.3-e", "are β₁, β₂ those of config")(loop("betas_of_the_package", betas=False))
+
+
+# -------------------------------------------------------------------------------------------------- 3.3-f: in words
+
+RIGHT = ("shifted", "mask", "mean", "pad", "rate", "seed")
+
+
+def named(name, *words):
+    def diagnosis():
+        return dict(enumerate(words, 1))
+
+    diagnosis.__name__ = name
+    return diagnosis
+
+
+right("3.3-f")(named("in_order", *RIGHT))
+right("3.3-f")(named("with_capitals", *(f" {word.upper()} " for word in RIGHT)))
+wrong("3.3-f", "what can a position copy from its own input")(
+    named("cheating_exchanged", "mask", "shifted", *RIGHT[2:])
+)
+wrong("3.3-f", "only what is reported differs")(
+    named("sums_exchanged", "shifted", "mask", "pad", "mean", "rate", "seed")
+)
+wrong("3.3-f", "from where does a position read")(
+    named("pad_for_mask", "shifted", "pad", "mean", "mask", "rate", "seed")
+)
+wrong("3.3-f", "what is counted")(named("seed_for_rate", "shifted", "mask", "mean", "pad", "seed", "rate"))
+wrong("3.3-f", "the words are")(named("own_words", "shift", *RIGHT[1:]))
+wrong("3.3-f", "are missing")(named("five_of_six", *RIGHT[:5]))
+
+
+@wrong("3.3-f", "return a dictionary")
+def a_list():
+    return list(RIGHT)

@@ -1,12 +1,15 @@
 """Answers to the exercises of notebook 5.2."""
 
+import random
+
 import torch
 from torch.nn.functional import layer_norm
 
 from course_lib.attention import AttentionContext
-from course_lib.batching import pad_sequences
-from course_lib.models import Seq2Seq
+from course_lib.batching import TokenBatches, pad_sequences
+from course_lib.models import ModelConfig, Seq2Seq
 from course_lib.tokenizers import BOS, EOS, MASK, PAD
+from course_lib.training import TrainConfig, Trainer
 from tests.coursework.answers import right, wrong
 
 # ------------------------------------------------------------------------------------------------------- 5.2-a: look-up
@@ -282,3 +285,84 @@ wrong("5.2-e", "stop when every row")(search("never_stops", stop="never"))
 wrong("5.2-e", "one call of the model a step")(search("one_by_one", one_by_one=True))
 wrong("5.2-e", "EOS ends an output")(search("cut_at_the_last", last_eos=True))
 wrong("5.2-e", "does not rule a token out")(search("zero_for_impossible", low=0.0))
+
+
+# ----------------------------------------------------------------------------------------------- 5.2-f: a trained model
+
+
+def trained(rule, mistakes=False, ends=True):
+    """What training could give: a model that follows a rule, or does so for four outputs of five."""
+
+    def model(source, target):
+        logits = torch.zeros(*target.shape, 17)
+        for i, row in enumerate(source.tolist()):
+            symbols = [token for token in row if token > EOS]
+            said = list(rule(symbols))
+            if mistakes and sum(symbols) % 5 == 0:
+                said[0] = said[1]
+            said += [EOS] if ends else said * 9
+            step = target.size(1) - 1
+            logits[i, -1, said[step] if step < len(said) else EOS] = 9.0
+        return logits
+
+    model.eval = lambda: model  # as a model of PyTorch has it
+    return model
+
+
+@right("5.2-f")
+def sorts():
+    return trained(sorted)
+
+
+@right("5.2-f")
+def learns_to_sort():
+    """Really trained, with other settings than the solution's."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = Seq2Seq(ModelConfig(17, 48, 3, 1, 1, 128, dropout=0.0, positions="rotary"))
+        draw = random.Random(5)
+        sources = [draw.sample(range(5, 17), draw.choice(range(3, 8))) for _ in range(12_000)]
+        batches = TokenBatches([(source, sorted(source)) for source in sources], max_tokens=256)
+        config = TrainConfig(steps=300, lr=5e-3, label_smoothing=0.0)
+        Trainer(model, batches, config, progress=False).run()
+    return model
+
+
+@wrong("5.2-f", "it copies")
+def copies():
+    return trained(list)
+
+
+@wrong("5.2-f", "it reverses")
+def reverses():
+    return trained(lambda symbols: symbols[::-1])
+
+
+@wrong("5.2-f", "the largest first")
+def descends():
+    return trained(lambda symbols: sorted(symbols, reverse=True))
+
+
+@wrong("5.2-f", "is EOS a target")
+def never_ends():
+    return trained(sorted, ends=False)
+
+
+@wrong("5.2-f", "which lengths were trained")
+def short_ones_only():
+    return trained(lambda symbols: sorted(symbols) if len(symbols) < 7 else symbols[:6])
+
+
+@wrong("5.2-f", "in a wrong order")
+def without_positions():
+    return trained(lambda symbols: sorted(symbols, key=lambda token: token * 7 % 17))
+
+
+@wrong("5.2-f", "95 % are wanted")
+def too_few_updates():
+    return trained(sorted, mistakes=True)
+
+
+@wrong("5.2-f", "return the trained model")
+def returns_losses():
+    return [2.3, 1.1, 0.2]

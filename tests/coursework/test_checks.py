@@ -23,6 +23,9 @@ BOOKS = [notebooks.read(path) for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
 EXERCISES = {exercise.number: exercise for book in BOOKS for exercise in notebooks.exercises(book)}
 
 
+TRAINING = {"5.2-f"}  # where the answer itself trains a model
+
+
 def told(number, *functions, **options):
     """What the student is told of an answer, or None if it passed."""
     try:
@@ -59,7 +62,8 @@ def test_the_check_passes_right_answers_and_names_the_mistake_of_wrong_ones(numb
     for answer in rights:
         started = time.process_time()
         assert told(number, *answer.functions) is None, answer.name
-        assert time.process_time() - started < 4, f"{answer.name}: a check takes two seconds, on a busy machine four"
+        limit = 40 if number in TRAINING else 4  # a check takes two seconds, on a busy machine four
+        assert time.process_time() - started < limit, f"{answer.name} takes too long"
         assert passes_hidden(EXERCISES[number], answer.functions), f"{answer.name} fails the hidden tests"
     for answer in wrongs:
         said = told(number, *answer.functions)
