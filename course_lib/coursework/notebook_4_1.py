@@ -132,11 +132,11 @@ def to_half_split(answer: Callable[[Array, int], Array]) -> None:
 def look_back_vectors(answer: Callable[[int, int], tuple[Array, Array]]) -> None:
     """Where the head looks, then how sharply, at several distances, sizes and lengths."""
 
-    def weights(k: int, d: int, length: int) -> Array:
+    def weights(k: int, d: int, length: int, neighbours: bool = True) -> Array:
         both = answer(k, d)
         expect(isinstance(both, tuple | list) and len(both) == 2, "return two vectors: the query and the key")
         query, key = (array(x, (d,), name) for x, name in zip(both, ("the query", "the key"), strict=True))
-        scores = _rotary_scores(np.tile(query, (length, 1)), np.tile(key, (length, 1)), True, 1)[0] / d**0.5
+        scores = _rotary_scores(np.tile(query, (length, 1)), np.tile(key, (length, 1)), neighbours, 1)[0] / d**0.5
         e = np.exp(scores - scores.max(axis=1, keepdims=True))
         return e / e.sum(axis=1, keepdims=True)
 
@@ -144,6 +144,10 @@ def look_back_vectors(answer: Callable[[int, int], tuple[Array, Array]]) -> None
     back = 20 - int(a[20].argmax())
     expect(back != -3, "the head looks 3 places ahead: which of query and key is turned, and by which sign?")
     expect(back != 0, "the head looks at its own place: query and key should differ by the turn that k places make")
+    halves = 20 - int(weights(3, 64, 40, neighbours=False)[20].argmax())
+    expect(
+        back == 3 or halves != 3, "right for half-split pairs, but `rotate` turns neighbours: where does pair i lie?"
+    )
     expect(back == 3, f"at position 20 the head looks {back} places back, not 3: does each pair turn at its own rate?")
     expect(
         a[20].max() > 0.2, f"the right place gets {a[20].max():.2f} of the weight: make the query longer, much longer"
@@ -176,12 +180,22 @@ def layer_backward(answer: Callable[..., tuple[Array, ...]]) -> None:
         expect(
             isinstance(found, tuple | list) and len(found) == 5, "return five gradients: of X, W_Q, W_K, W_V and W_O"
         )
-        triples = zip(names, found, expected, strict=True)
-        return [n for n, f, e in triples if not same(f, e.numpy(), 1e-9, f"the gradient of {n}")]
+        differ = []
+        for n, f, e in zip(names, found, expected, strict=True):
+            right = e.numpy()
+            if not same(f, right, 1e-9, f"the gradient of {n}"):
+                turned = right.shape == (d, d) and same(array(f).T, right)
+                expect(not turned, f"the gradient of {n} is turned over: the rows of {n} belong to its input")
+                differ.append(n)
+        return differ
 
     one = wrong(1, 6, 1)
     expect("W_O" not in one, "one word: all weights are 1, yet W_O's gradient is wrong: what does W_O multiply?")
-    expect("W_V" not in one, "one word: all weights are 1, yet W_V's gradient is wrong: does G pass through W_O first?")
+    expect(
+        "W_V" not in one,
+        "one word: all weights are 1, yet W_V's gradient is wrong: does G pass through W_O first, the right way round?",
+    )
+    expect(not one, "one word: only values pass a gradient on to X: is their part there, and which way round is W_V?")
     few = wrong(5, 6, 1)
     expect(
         "W_V" not in few and "W_O" not in few,
@@ -194,7 +208,9 @@ def layer_backward(answer: Callable[..., tuple[Array, ...]]) -> None:
     expect(
         not {"W_Q", "W_K"} & set(few), f"one head: only {', '.join(few)} is wrong: which of dQ and dK belongs to it?"
     )
-    expect(not few, "only X is wrong: it feeds queries, keys and values, so three gradients add up")
+    expect(
+        not few, "only X is wrong: it feeds queries and keys, too: three gradients add up, each W the right way round"
+    )
     many = wrong(5, 6, 3)
     expect(
         not many,

@@ -207,7 +207,7 @@ def train_sorter(answer: Callable[[], Callable[[Tensor, Tensor], Tensor]]) -> No
     sources = [draw.sample(range(5, 17), draw.choice(range(3, 8))) for _ in range(200)]
     longest = max(map(len, sources))
     source = torch.tensor([[*row, EOS] + [PAD] * (longest - len(row)) for row in sources])
-    target = torch.full((len(sources), 1), BOS)
+    target = torch.tensor([[BOS]] * len(sources))
     for _ in range(longest + 3):
         with torch.no_grad():
             logits = model(source, target)
@@ -218,8 +218,8 @@ def train_sorter(answer: Callable[[], Callable[[Tensor, Tensor], Tensor]]) -> No
         best = logits[:, -1].clone()
         best[:, [PAD, BOS, MASK]] = -torch.inf
         target = torch.cat([target, best.argmax(dim=-1, keepdim=True)], dim=1)
-    rows = [row[1:] for row in target.tolist()]
-    written = [row[: row.index(EOS)] if EOS in row else row for row in rows]
+    rows = target[:, 1:].tolist()
+    written = [row[: (row + [EOS]).index(EOS)] for row in rows]
     right = [sorted(row) for row in sources]
 
     def share(wanted: list[list[int]]) -> float:
