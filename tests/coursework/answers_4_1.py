@@ -20,7 +20,7 @@ def by_logarithms(d, var_q, var_k):
     return np.float64(math.exp(-(math.log(d) + math.log(var_q) + math.log(var_k)) / 2))
 
 
-@wrong("4.1-a", "divides the score by d")  # fault 13
+@wrong("4.1-a", "divides the score by d")
 def one_over_d(d, var_q, var_k):
     return 1 / (d * var_q * var_k)
 
@@ -48,6 +48,11 @@ def multiplies(d, var_q, var_k):
 @wrong("4.1-a", "both variances count")
 def takes_the_larger(d, var_q, var_k):
     return (d * max(var_q, var_k)) ** -0.5
+
+
+@wrong("4.1-a", "the key changes nothing")
+def ignores_the_key(d, var_q, var_k):
+    return (d * var_q) ** -0.5
 
 
 @wrong("4.1-a", "half the factor is wanted")
@@ -103,12 +108,25 @@ wrong("4.1-b", "is the scale there")(backward("gradient_not_scaled", scale_gradi
 wrong("4.1-b", "dQ = dK = 0")(backward("without_the_row_sum", row_sum=False))
 wrong("4.1-b", "each row sum to 1")(backward("not_renormalised", renormalise=False))
 wrong("4.1-b", "that of the *masked* attention")(backward("unmasked_output", unmasked_output=True))
-wrong("4.1-b", "what is its row divided by")(backward("divides_by_zero", guard=False))
+wrong("4.1-b", "what is its row divided by")(backward("divides_by_zero", guard=False))  # fault 48
 wrong("4.1-b", "large scores overflow")(backward("not_shifted", shift=False))
 wrong("4.1-b", "dQ should have the shape")(backward("swapped", swap=True))
 
 
-@wrong("4.1-b", "with a mask dV is wrong")  # fault 14
+@wrong("4.1-b", "only dK is wrong")
+def keys_not_scaled(G, Q, K, V, mask):
+    dQ, dK, dV = backward("")(G, Q, K, V, mask)
+    return dQ, dK * math.sqrt(Q.shape[1]), dV
+
+
+@wrong("4.1-b", "it is a product of the weights with G")
+def weights_of_each_key_sum_to_1(G, Q, K, V, mask):
+    dQ, dK, dV = backward("")(G, Q, K, V, mask)
+    column_sums = backward("")(np.ones_like(G), Q, K, V, mask)[2][:, :1]
+    return dQ, dK, dV / np.where(column_sums == 0, 1.0, column_sums)
+
+
+@wrong("4.1-b", "with a mask dV is wrong")  # fault 54
 def ignores_the_mask(G, Q, K, V, mask):
     return backward("plain")(G, Q, K, V, np.ones_like(mask))
 
@@ -132,7 +150,7 @@ def by_a_matrix(W, n_heads):
     return W @ P
 
 
-@wrong("4.1-c", "the inverse")  # fault 16
+@wrong("4.1-c", "the inverse")  # fault 64
 def inverse(W, n_heads):
     size = W.shape[1] // n_heads
     return W.reshape(len(W), n_heads, 2, size // 2).swapaxes(2, 3).reshape(W.shape)
@@ -190,12 +208,18 @@ wrong("4.1-d", "places ahead")(looking_back("other_sign", sign=1.0))
 wrong("4.1-d", "make the query longer, much longer")(looking_back("unit_length", length=1.0))
 wrong("4.1-d", "less than 99 %")(looking_back("not_long_enough", length=12.0))
 wrong("4.1-d", "does each pair turn at its own rate")(looking_back("one_rate_for_all", one_rate=True))
+wrong("4.1-d", "does each pair turn at its own rate")(looking_back("exponent_doubled", rate=1e8))  # fault 63
 wrong("4.1-d", "its own place")(looking_back("not_turned", sign=0.0, rate=1e300))
 
 
 @wrong("4.1-d", "the query should have the shape")
 def half_as_long(k, d):
     return looking_back("")(k, d // 2)
+
+
+@wrong("4.1-d", "`rotate` turns neighbours")  # fault 64
+def half_split(k, d):
+    return tuple(np.concatenate([vector[0::2], vector[1::2]]) for vector in looking_back("")(k, d))
 
 
 @wrong("4.1-d", "return two vectors")
@@ -253,8 +277,9 @@ def all_heads_at_once(G, X, W_Q, W_K, W_V, W_O, n_heads):
     return dq @ W_Q.T + dk @ W_K.T + dv @ W_V.T, X.T @ dq, X.T @ dk, X.T @ dv, joined(a @ v).T @ G
 
 
-wrong("4.1-e", "three gradients add up")(layer("x_from_queries_only", paths="Q"))
-wrong("4.1-e", "three gradients add up")(layer("x_without_values", paths="QK"))
+wrong("4.1-e", "only values pass a gradient on to X")(layer("x_from_queries_only", paths="Q"))
+wrong("4.1-e", "only values pass a gradient on to X")(layer("x_without_values", paths="QK"))
+wrong("4.1-e", "three gradients add up")(layer("x_without_keys", paths="QV"))
 wrong("4.1-e", "pass through W_O first")(layer("forgets_the_output_matrix", through_output=False))
 wrong("4.1-e", "mixed by the weights")(layer("unmixed_values", mixed_output=False))
 wrong("4.1-e", "what is the scale")(layer("scale_of_the_model", head_scale=False))
@@ -262,6 +287,24 @@ wrong("4.1-e", "how are columns cut")(layer("interleaved_heads", cut="interleave
 wrong("4.1-e", "W_Q and W_K are wrong")(layer("queries_and_keys_swapped", swap=True))
 
 
+@wrong("4.1-e", "only W_K is wrong")
+def keys_not_scaled_in_the_layer(G, X, W_Q, W_K, W_V, W_O, n_heads):
+    dX, dW_Q, dW_K, dW_V, dW_O = layer("")(G, X, W_Q, W_K, W_V, W_O, n_heads)
+    return dX, dW_Q, dW_K * math.sqrt(len(W_K) / n_heads), dW_V, dW_O
+
+
 @wrong("4.1-e", "what does W_O multiply")
 def output_matrix_from_x(G, X, W_Q, W_K, W_V, W_O, n_heads):
     return (*layer("")(G, X, W_Q, W_K, W_V, W_O, n_heads)[:4], X.T @ G)
+
+
+@wrong("4.1-e", "the gradient of W_K is turned over")
+def transposed(G, X, W_Q, W_K, W_V, W_O, n_heads):
+    dX, dW_Q, dW_K, dW_V, dW_O = layer("")(G, X, W_Q, W_K, W_V, W_O, n_heads)
+    return dX, dW_Q, dW_K.T, dW_V, dW_O
+
+
+@wrong("4.1-e", "the right way round")
+def output_matrix_turned_over(G, X, W_Q, W_K, W_V, W_O, n_heads):
+    turned = layer("")(G, X, W_Q, W_K, W_V, W_O.T, n_heads)
+    return (*turned[:4], layer("")(G, X, W_Q, W_K, W_V, W_O, n_heads)[4])

@@ -51,6 +51,11 @@ def forgets_the_shift(x):
     return -math.log1p(math.exp(-abs(x)))
 
 
+@wrong("4.2-a", "expected −ln 2")
+def in_bits(x):
+    return in_two_branches(x) / math.log(2)
+
+
 @wrong("4.2-a", "the probability underflowed")
 def logarithm_of_zero(x):
     p = 1 / (1 + math.exp(min(700.0, -x))) if x > -700 else 0.0
@@ -71,6 +76,7 @@ def bisect(
     bits=False,
     inverse=False,
     wrong_half=False,
+    counted_as_0=False,
 ):
     """Bisection with one thing changed."""
 
@@ -82,7 +88,8 @@ def bisect(
             z = (s - s.max() if shift else s) / T
             p = np.exp(z) / np.exp(z).sum()
             q = p[p > 0] if guard else p
-            entropy = -(q * (np.log2(q) if bits else np.log(q))).sum()
+            terms = q * (np.log2(q) if bits else np.log(q))
+            entropy = -(np.nan_to_num(terms) if counted_as_0 else terms).sum()
             a, b = (T, b) if (entropy < H) != wrong_half else (a, T)
         return 1 / a if inverse else a
 
@@ -91,6 +98,7 @@ def bisect(
 
 
 right("4.2-b")(bisect("plain"))
+right("4.2-b")(bisect("nan_counts_as_0", guard=False, counted_as_0=True))
 
 
 @right("4.2-b")
@@ -116,13 +124,23 @@ wrong("4.2-b", "often enough")(bisect("too_few_steps", steps=12))
 wrong("4.2-b", "does the interval fit their spread")(bisect("fixed_interval", low=1e-3, high=1e3, spread=False))
 wrong("4.2-b", "a constant added to all scores")(bisect("not_shifted", shift=False, low=0.05, high=30.0))
 wrong("4.2-b", "how is 0 · ln 0 counted")(bisect("zero_times_infinity", guard=False, low=0.05, high=30.0))
+wrong("4.2-b", "at small T something is not a number")(bisect("zero_times_infinity_at_once", guard=False))
+
+
+@wrong("4.2-b", "a temperature is positive")
+def spread_turned_round(s, H):
+    near, far = 1e-6 * (s.min() - s.max()), 1e3 * (s.min() - s.max())
+    for _ in range(100):
+        T = (near + far) / 2
+        near, far = (T, far) if torch.special.entr(torch.tensor(s / T).softmax(0)).sum() < H else (near, T)
+    return near
 
 
 # ------------------------------------------------------------------------------------------------------- 4.2-c: z-loss
 
 
 def loss_with(name, square=True, sign=1.0, mean=True, mean_gradient=True, onehot=True, chain=True, ignore=True,
-              count="kept", shift=True, penalise_ignored=False):  # fmt: skip
+              count="kept", count_gradient=None, shift=True, penalise_ignored=False):  # fmt: skip
     """The loss and its gradient with one thing changed."""
 
     def z_loss(s, targets, alpha):
@@ -137,8 +155,8 @@ def loss_with(name, square=True, sign=1.0, mean=True, mean_gradient=True, onehot
         slope = 2 * log_z if chain else 1.0
         losses = (log_z[:, 0] - picked) * kept + sign * alpha * penalty * (1.0 if penalise_ignored else kept)
         gradient = (p - y) * kept[:, None] + sign * alpha * slope * p * (1.0 if penalise_ignored else kept[:, None])
-        n = kept.sum() if count == "kept" else len(s)
-        return losses.sum() / (n if mean else 1), gradient / (n if mean_gradient else 1)
+        n, n_gradient = (kept.sum() if which == "kept" else len(s) for which in (count, count_gradient or count))
+        return losses.sum() / (n if mean else 1), gradient / (n_gradient if mean_gradient else 1)
 
     z_loss.__name__ = name
     return z_loss
@@ -167,7 +185,8 @@ wrong("4.2-c", "is the one-hot y taken off")(loss_with("no_one_hot", onehot=Fals
 wrong("4.2-c", "is ln Z squared")(loss_with("not_squared", square=False))
 wrong("4.2-c", "added with a plus")(loss_with("subtracted", sign=-1.0))
 wrong("4.2-c", "what does the chain rule give")(loss_with("no_chain_rule", chain=False))
-wrong("4.2-c", "not in the number that divides")(loss_with("divides_by_all", count="all"))  # fault 38
+wrong("4.2-c", "not in the number that divides")(loss_with("divides_by_all", count="all"))  # fault 79
+wrong("4.2-c", "the loss is right, the gradient is not")(loss_with("gradient_divided_by_all", count_gradient="all"))
 wrong("4.2-c", "of the penalty neither")(loss_with("penalty_for_ignored", penalise_ignored=True))
 wrong("4.2-c", "is the maximum subtracted")(loss_with("not_shifted", shift=False))
 
@@ -215,6 +234,17 @@ wrong("4.2-d", "the factor that z gets")(merging("o_not_rescaled", o_too=False))
 wrong("4.2-d", "only differences may be exponentiated")(merging("exponentials_divided", difference=False))
 wrong("4.2-d", "−∞ − (−∞)")(merging("unguarded", guard=False))
 wrong("4.2-d", "the larger maximum")(merging("maximum_of_the_first", larger=False))
+
+
+@wrong("4.2-d", "m should be what both have")
+def adds_everything(a, b):
+    return tuple(x + y for x, y in zip(a, b, strict=True))
+
+
+@wrong("4.2-d", "who divides by z")
+def already_divided(a, b):
+    m, z, o = merging("")(a, b)
+    return m, z, o / np.where(z == 0, 1.0, z)
 
 
 # ------------------------------------------------------------------------------------------------------- 4.2-e: blocks
@@ -273,6 +303,11 @@ def by_logaddexp_of_blocks(H, W, targets, block):
     return float(log_z.sum() - np.einsum("nd,nd->", H, W[targets])), dH, result
 
 
+@wrong("4.2-e", "summed over the rows")
+def mean_of_the_rows(H, W, targets, block):
+    return tuple(part / len(H) for part in in_blocks("")(H, W, targets, block))
+
+
 wrong("4.2-e", "is the running sum rescaled")(in_blocks("not_rescaled", rescale=False))
 wrong("4.2-e", "is the one-hot y taken off")(in_blocks("no_one_hot", onehot=False))
 wrong("4.2-e", "are the rows of all of them subtracted")(in_blocks("equal_targets_once", repeated=False))
@@ -281,3 +316,9 @@ wrong("4.2-e", "where does the running maximum begin")(in_blocks("starts_at_zero
 wrong("4.2-e", "exponentiate differences")(in_blocks("not_shifted", shift=False))
 wrong("4.2-e", "the last block is shorter")(in_blocks("drops_the_last", last=False))
 wrong("4.2-e", "too much memory")(in_blocks("all_at_once", everything=True))
+
+
+@wrong("4.2-e", "one block: dH wrong")
+def one_hot_in_dw_only(H, W, targets, block):
+    loss, dH, dW = in_blocks("")(H, W, targets, block)
+    return loss, dH + W[targets], dW

@@ -130,9 +130,15 @@ def from_the_new_mean(first, second):
     return [n, mean, M1 + M2 + n1 * (m1 - mean) ** 2 + n2 * (m2 - mean) ** 2]
 
 
+@wrong("4.3-c", "just add up to 34")
+def variance_for_m(first, second):
+    n, mean, M = merging("")(first, second)
+    return n, mean, M / n
+
+
 wrong("4.3-c", "M needs a further term")(merging("only_adds", term="none"))
 wrong("4.3-c", "a weight of its own")(merging("without_weight", term="one"))
-wrong("4.3-c", "weighted by them")(merging("mean_of_means", weighted=False))  # fault 39
+wrong("4.3-c", "weighted by them")(merging("mean_of_means", weighted=False))
 wrong("4.3-c", "the right way round")(merging("weights_swapped", swapped=True))
 wrong("4.3-c", "which share of δ²")(merging("quarter_of_all", term="quarter"))
 wrong("4.3-c", "expected 34 + 10²")(merging("times_all", term="n"))
@@ -164,6 +170,11 @@ def not_divided(v):
 @wrong("4.3-d", "the order is turned round")
 def reversed_order(v):
     return by_recursion(v)[::-1]
+
+
+@wrong("4.3-d", "through it 3")
+def squares_v(v):
+    return by_recursion([factor**2 for factor in v])
 
 
 @wrong("4.3-d", "a product of *its* v")
@@ -249,3 +260,17 @@ wrong("4.3-e", "has its input gain and bias")(backward("bare_input", gained=Fals
 wrong("4.3-e", "does G pass it first")(backward("norm_not_passed", norm_first=False))
 wrong("4.3-e", "did G pass the norm first")(backward("norm_of_x", norm_input=False))
 wrong("4.3-e", "are rows summed")(backward("means_of_rows", summed=False))
+
+
+@wrong("4.3-e", "post-norm with f = 0")  # fault 60
+def always_pre(G, x, gain, bias, W1, W2, norm):
+    return backward("")(G, x, gain, bias, W1, W2, "pre")
+
+
+@wrong("4.3-e", "is the way around f there")  # fault 59
+def around_from_the_normed(G, x, gain, bias, W1, W2, norm):
+    dx, *rest = backward("")(G, x, gain, bias, W1, W2, norm)
+    if norm == "pre":
+        around = backward("")(G, x, gain, bias, W1, 0 * W2, "post")[0]  # what G becomes on its way through the norm
+        dx = dx - G + around
+    return dx, *rest
