@@ -219,7 +219,7 @@ def train_sorter(answer: Callable[[], Callable[[Tensor, Tensor], Tensor]]) -> No
         best[:, [PAD, BOS, MASK]] = -torch.inf
         target = torch.cat([target, best.argmax(dim=-1, keepdim=True)], dim=1)
     rows = target[:, 1:].tolist()
-    written = [row[: (row + [EOS]).index(EOS)] for row in rows]
+    written = [row[: [*row, EOS].index(EOS)] for row in rows]
     right = [sorted(row) for row in sources]
 
     def share(wanted: list[list[int]]) -> float:
