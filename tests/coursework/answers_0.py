@@ -79,7 +79,7 @@ def over_everything(scores):
     return e / e.sum()
 
 
-@wrong("0-b", "the columns sum to 1")  # fault 36
+@wrong("0-b", "the columns sum to 1")
 def over_the_first_axis(scores):
     e = np.exp(scores - scores.max(axis=0))
     return e / e.sum(axis=0)
@@ -125,7 +125,7 @@ def weighted(batches):
     return np.float32(sum(np.mean(batch) * len(batch) / n for batch in batches if batch))
 
 
-@wrong("0-c", "mean of the batches' means")  # fault 39
+@wrong("0-c", "mean of the batches' means")
 def mean_of_means(batches):
     return sum(sum(b) / len(b) for b in batches) / len(batches)
 

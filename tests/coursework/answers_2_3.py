@@ -35,7 +35,7 @@ def with_branches(n_tokens, objective, n_spans=1):
     return int({"causal": n_tokens, "span": hidden + n_spans}[objective] + 1)
 
 
-wrong("2.3-a", "must predict the end, too")(count("no_end", end=0))  # fault 51
+wrong("2.3-a", "must predict the end, too")(count("no_end", end=0))
 wrong("2.3-a", "from BOS")(count("first_not_predicted", end=0, first=1))
 wrong("2.3-a", "no end sign to predict")(count("masked_with_end", masked_end=1))
 wrong("2.3-a", "must still hide one")(count("hides_nothing", at_least=0))

@@ -71,7 +71,7 @@ def masked_tensor(outputs, real):
     return x.masked_fill(~r, 0.0).sum(1) / r.sum(1).clamp(min=1)
 
 
-@wrong("3.1-b", "divided by S")  # fault 27
+@wrong("3.1-b", "divided by S")
 def divided_by_length(outputs, real):
     return np.where(real[..., None], outputs, 0).mean(axis=1)
 

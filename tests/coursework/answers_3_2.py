@@ -35,7 +35,7 @@ def whole_mask(n_old, n_new):
     return np.tri(n_old + n_new, dtype=bool)
 
 
-@wrong("3.2-a", "a token sees itself")  # fault 24
+@wrong("3.2-a", "a token sees itself")
 def strictly_before(n_old, n_new):
     return np.tri(n_new, n_old + n_new, k=n_old - 1, dtype=bool)
 
@@ -45,7 +45,7 @@ def one_ahead(n_old, n_new):
     return np.tri(n_new, n_old + n_new, k=n_old + 1, dtype=bool)
 
 
-@wrong("3.2-a", "this is the opposite")  # fault 25
+@wrong("3.2-a", "this is the opposite")
 def hides(n_old, n_new):
     return ~by_positions(n_old, n_new)
 
@@ -146,9 +146,9 @@ def in_five_axes(q, k, v, mask):
 
 wrong("3.2-c", "which heads are neighbours")(grouped("every_gth", share="tile"))
 wrong("3.2-c", "has every head its own")(grouped("first_for_all", share="first"))
-wrong("3.2-c", "is the scale that of one head")(grouped("no_scale", scale="none"))  # fault 13
+wrong("3.2-c", "is the scale that of one head")(grouped("no_scale", scale="none"))
 wrong("3.2-c", "whatever h")(grouped("scale_of_the_model", scale="model"))
-wrong("3.2-c", "before the softmax")(grouped("mask_after", after=True))  # fault 14
+wrong("3.2-c", "before the softmax")(grouped("mask_after", after=True))
 wrong("3.2-c", "True = may see")(grouped("mask_hides", hides=True))
 
 

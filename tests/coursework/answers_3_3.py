@@ -147,7 +147,7 @@ def by_noise(lengths, budget, seed):
 
 
 wrong("3.3-c", "is the last batch there")(deal("drops_the_last", last=False))
-wrong("3.3-c", "count the padding")(deal("counts_tokens", padded=False))  # fault 42
+wrong("3.3-c", "count the padding")(deal("counts_tokens", padded=False))
 wrong("3.3-c", "are neighbours of similar length")(deal("unsorted", sort=False))
 wrong("3.3-c", "shuffle the batches")(deal("a_ramp", mix=False))
 wrong("3.3-c", "shuffle before sorting")(deal("same_companions", shuffle=False))
@@ -278,13 +278,13 @@ def parameter_by_parameter(model, batches, config):
 
 
 wrong("3.3-e", "is the gradient cleared")(loop("not_cleared", clear=False))
-wrong("3.3-e", "of *all* micro-batches")(loop("mean_of_means", mean_of_means=True))  # fault 39
+wrong("3.3-e", "of *all* micro-batches")(loop("mean_of_means", mean_of_means=True))
 wrong("3.3-e", "is it passed on")(loop("no_smoothing", smoothing=False))
 wrong("3.3-e", "clipping differs")(loop("no_clipping", clip="none"))
 wrong("3.3-e", "not once per micro-batch")(loop("clips_each_batch", clip="batch"))
 wrong("3.3-e", "matrices only")(loop("decays_everything", decay="all"))
 wrong("3.3-e", "weight decay differs")(loop("no_decay", decay="none"))
-wrong("3.3-e", "let the rate count updates")(loop("counts_batches", rate="batches"))  # fault 63
+wrong("3.3-e", "let the rate count updates")(loop("counts_batches", rate="batches"))
 wrong("3.3-e", "is the rate lr_at(update)")(loop("constant_rate", rate="constant"))
 wrong("3.3-e", "are β₁, β₂ those of config")(loop("betas_of_the_package", betas=False))
 

@@ -84,7 +84,7 @@ def without_heads(tokens):
     return by_positions(tokens)[:, 0]
 
 
-@wrong("5.2-b", "include the diagonal")  # fault 24
+@wrong("5.2-b", "include the diagonal")
 def strictly_before(tokens):
     return by_positions(tokens) & torch.ones(tokens.size(1), tokens.size(1), dtype=torch.bool).tril(-1)
 
@@ -114,7 +114,7 @@ def numbers(tokens):
     return by_positions(tokens).float()
 
 
-@wrong("5.2-b", "does the triangle include the diagonal, and mean «may»")  # fault 25
+@wrong("5.2-b", "does the triangle include the diagonal, and mean «may»")
 def hides(tokens):
     return ~by_positions(tokens)
 

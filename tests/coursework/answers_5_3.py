@@ -25,7 +25,7 @@ def in_tensors(nats, tokens):
     return torch.exp(torch.tensor(nats).double().sum() / torch.tensor(tokens).sum())
 
 
-@wrong("5.3-a", "mean of the machines' means")  # fault 39
+@wrong("5.3-a", "mean of the machines' means")
 def mean_of_means(nats, tokens):
     return math.exp(sum(a / b for a, b in zip(nats, tokens, strict=True)) / len(nats))
 
@@ -138,7 +138,7 @@ def weighted_means(model, batches):
 
 
 wrong("5.3-c", "is each divided by its own tokens")(collect("sum_of_means", by="own"))
-wrong("5.3-c", "each *token* must count the same")(collect("mean_of_means", by="mean"))  # fault 39
+wrong("5.3-c", "each *token* must count the same")(collect("mean_of_means", by="mean"))
 wrong("5.3-c", "is it cleared between")(collect("clears_between", clear_between=True))
 wrong("5.3-c", "divide by the number of targets")(collect("undivided", only_sum=True))
 wrong("5.3-c", "that were there before")(collect("not_cleared", clear_first=False))
