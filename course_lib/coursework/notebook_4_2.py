@@ -76,7 +76,10 @@ def temperature_for(answer: Callable[[Array, float], float]) -> None:
     expect(good, f"expected 1/ln 9 = 0.455, got {T:.4f}: is the right half kept, often enough?")
     s = np.random.default_rng(2).normal(size=11)
     for T in (0.3, 1.0, 7.0):
-        expect(abs(found(s, _entropy(s, T)) / T - 1) < 1e-6, f"11 scores: expected T = {T}: is it halved often enough?")
+        expect(
+            abs(found(s, _entropy(s, T)) / T - 1) < 1e-6,
+            f"11 scores: expected T = {T}: is the entropy that of all of them, and is it halved often enough?",
+        )
     H = _entropy(s, 1.0)
     for size in (1e-3, 1e3, 1e5):
         T = found(size * s, H)

@@ -24,14 +24,16 @@ def branch_factor(answer: Callable[[int, float, float], float]) -> None:
     expect(not same(many, 1), "24 branches: does their number enter?")
     expect(not same(many, 24**0.5), "√24 makes the branches larger: they should become smaller")
     expect(same(many, 24**-0.5), f"24 branches of mean square 1: expected 1/√24 = 0.204, got {many:.3f}")
-    other = float(array(answer(8, 0.5, 3), ()))
-    expect(not same(other, 0.75**0.5), "v = 0.5, final 3: the state brings 1 of the final mean square with it")
+    weak = float(array(answer(8, 0.5, 2), ()))
     expect(
-        not same(other, 0.125**0.5),
+        not same(weak, 0.0625**0.5),
         "v = 0.5: v makes branches larger, so it should make the factor smaller: it divides",
     )
-    expect(not same(other, 0.25**0.5), "v = 0.5 changes nothing: where does it belong?")
-    expect(same(other, 0.5**0.5), f"8 branches of 0.5, from 1 to 3: expected 1/√2 = 0.707, got {other:.3f}")
+    expect(not same(weak, 0.125**0.5), "v = 0.5 changes nothing: where does it belong?")
+    expect(same(weak, 0.5), f"8 branches of 0.5, from 1 to 2: expected 1/2, got {weak:.3f}")
+    far = float(array(answer(8, 0.5, 3), ()))
+    expect(not same(far, weak), "a final mean square of 3 instead of 2 changes nothing: it should")
+    expect(same(far, 0.5**0.5), f"8 branches of 0.5, from 1 to 3: expected 1/√2 = 0.707, got {far:.3f}")
 
 
 def _frame(z: Array, gain: Array, bias: Array, W: Array, b: Array) -> Array:

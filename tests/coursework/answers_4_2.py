@@ -62,6 +62,16 @@ def logarithm_of_zero(x):
     return math.log(p) if x < 30 else in_two_branches(x)
 
 
+@wrong("4.2-a", "compare with −ln")
+def scores_x_and_minus_x(x):
+    return in_two_branches(2 * x)
+
+
+@wrong("4.2-a", "right at 2, wrong at −2")
+def clipped_against_overflow(x):
+    return -math.log1p(math.exp(-max(x, 0.0)))
+
+
 # ------------------------------------------------------------------------------------------------- 4.2-b: temperature
 
 
@@ -136,6 +146,20 @@ def spread_turned_round(s, H):
     return near
 
 
+@wrong("4.2-b", "NaN: how is 0 · ln 0 counted")
+def newton_from_below(s, H):
+    T = 1e-3 * np.ptp(s)
+    for _ in range(50):
+        p = np.exp((s - s.max()) / T) / np.exp((s - s.max()) / T).sum()
+        T += H + (p * np.log(p)).sum()
+    return T
+
+
+@wrong("4.2-b", "is the entropy that of all of them")
+def of_the_two_largest(s, H):
+    return bisect("")(np.sort(s)[-2:], H)
+
+
 # ------------------------------------------------------------------------------------------------------- 4.2-c: z-loss
 
 
@@ -189,6 +213,17 @@ wrong("4.2-c", "not in the number that divides")(loss_with("divides_by_all", cou
 wrong("4.2-c", "the loss is right, the gradient is not")(loss_with("gradient_divided_by_all", count_gradient="all"))
 wrong("4.2-c", "of the penalty neither")(loss_with("penalty_for_ignored", penalise_ignored=True))
 wrong("4.2-c", "is the maximum subtracted")(loss_with("not_shifted", shift=False))
+
+
+@wrong("4.2-c", "the loss is the cross-entropy")
+def log_likelihood(s, targets, alpha):
+    loss, gradient = loss_with("")(s, targets, alpha)
+    return -loss, gradient
+
+
+@wrong("4.2-c", "return two things")
+def without_gradient(s, targets, alpha):
+    return loss_with("")(s, targets, alpha)[0]
 
 
 # ------------------------------------------------------------------------------------------------------ 4.2-d: merging
@@ -245,6 +280,23 @@ def adds_everything(a, b):
 def already_divided(a, b):
     m, z, o = merging("")(a, b)
     return m, z, o / np.where(z == 0, 1.0, z)
+
+
+@wrong("4.2-d", "the sums z are simply added")
+def larger_of_both(a, b):
+    m, _, o = merging("")(a, b)
+    return m, np.maximum(a[1], b[1]), o
+
+
+@wrong("4.2-d", "keys of one part only, or none")  # fault 48
+def a_large_number_for_infinity(a, b):
+    return merging("")((np.maximum(a[0], -1e9), *a[1:]), (np.maximum(b[0], -1e9), *b[1:]))
+
+
+@wrong("4.2-d", "return a triple")
+def attention_alone(a, b):
+    _, z, o = merging("")(a, b)
+    return o / z
 
 
 # ------------------------------------------------------------------------------------------------------- 4.2-e: blocks
@@ -322,3 +374,14 @@ wrong("4.2-e", "too much memory")(in_blocks("all_at_once", everything=True))
 def one_hot_in_dw_only(H, W, targets, block):
     loss, dH, dW = in_blocks("")(H, W, targets, block)
     return loss, dH + W[targets], dW
+
+
+@wrong("4.2-e", "ln Z − s[target]")
+def without_the_targets_logit(H, W, targets, block):
+    loss, dH, dW = in_blocks("")(H, W, targets, block)
+    return loss + (H * W[targets]).sum(), dH, dW
+
+
+@wrong("4.2-e", "return three things")
+def loss_alone(H, W, targets, block):
+    return in_blocks("")(H, W, targets, block)[0]

@@ -1,6 +1,7 @@
 """Answers to the exercises of notebook 4.3."""
 
 import math
+from itertools import combinations_with_replacement
 
 import numpy as np
 import torch
@@ -48,6 +49,31 @@ def v_multiplies(n, v, final):
 @wrong("4.3-a", "where does it belong")
 def without_v(n, v, final):
     return ((final - 1) / n) ** 0.5
+
+
+@wrong("4.3-a", "without any factor")
+def lengths_add(n, v, final):
+    return (final**0.5 - 1) / (n * v**0.5)
+
+
+@wrong("4.3-a", "expected 1/√24")
+def grows_by_a_factor(n, v, final):
+    return ((final ** (1 / n) - 1) / v) ** 0.5
+
+
+@wrong("4.3-a", "from 1 to 2: expected 1/2")
+def v_is_a_length(n, v, final):
+    return ((final - 1) / n) ** 0.5 / v
+
+
+@wrong("4.3-a", "3 instead of 2 changes nothing")
+def always_doubles(n, v, final):
+    return (n * v) ** -0.5
+
+
+@wrong("4.3-a", "from 1 to 3: expected 1/√2")
+def half_of_final(n, v, final):
+    return (final / 2 / (n * v)) ** 0.5
 
 
 # ------------------------------------------------------------------------------------------------------- 4.3-b: folding
@@ -100,6 +126,17 @@ def ignores_beta(gain, bias, W, b):
     return gain[:, None] * W, b
 
 
+@wrong("4.3-b", "IndexError")
+def square_only(gain, bias, W, b):
+    d = len(gain)
+    return np.array([[gain[i] * W[i, j] for j in range(d)] for i in range(d)]), bias @ W + b
+
+
+@wrong("4.3-b", "return two arrays")
+def weight_alone(gain, bias, W, b):
+    return gain[:, None] * W
+
+
 # ------------------------------------------------------------------------------------------------------- 4.3-c: merging
 
 
@@ -143,6 +180,33 @@ wrong("4.3-c", "the right way round")(merging("weights_swapped", swapped=True))
 wrong("4.3-c", "which share of δ²")(merging("quarter_of_all", term="quarter"))
 wrong("4.3-c", "expected 34 + 10²")(merging("times_all", term="n"))
 wrong("4.3-c", "are large squares subtracted")(merging("by_squares", squares=True))
+
+
+@wrong("4.3-c", "have 6, not 3")
+def keeps_the_count(first, second):
+    return first[0], *merging("")(first, second)[1:]
+
+
+@wrong("4.3-c", "both means are 4")
+def adds_means(first, second):
+    n, _, M = merging("")(first, second)
+    return n, first[1] + second[1], M
+
+
+@wrong("4.3-c", "the mean of all is 9")
+def keeps_the_mean(first, second):
+    n, _, M = merging("")(first, second)
+    return n, first[1], M
+
+
+@wrong("4.3-c", "a single number has no deviation")
+def passes_over_single_numbers(first, second):
+    return second if first[0] == 1 else merging("")(first, second)
+
+
+@wrong("4.3-c", "return a triple")
+def deviations_alone(first, second):
+    return merging("")(first, second)[2]
 
 
 # --------------------------------------------------------------------------------------------------------- 4.3-d: paths
@@ -199,6 +263,28 @@ def starts_with_the_first(v):
     for factor in v[1:]:
         shares = np.convolve(shares, [1.0, factor])
     return shares / shares.sum()
+
+
+@wrong("4.3-d", "two equal blocks: expected")
+def the_same_block_twice(v):
+    ways = [sum(map(math.prod, combinations_with_replacement(v, k))) for k in range(len(v) + 1)]
+    return np.array(ways) / sum(ways)
+
+
+@wrong("4.3-d", "blocks of 1 and 3")
+def geometric_mean(v):
+    return by_recursion([math.prod(v) ** (1 / len(v))] * len(v)) if v else [1.0]
+
+
+@wrong("4.3-d", "the sum over all 16 paths")
+def neighbours_only(v):
+    ways = [1.0] + [sum(math.prod(v[i : i + k]) for i in range(len(v) - k + 1)) for k in range(1, len(v) + 1)]
+    return np.array(ways) / sum(ways)
+
+
+@wrong("4.3-d", "two shares, not")
+def one_length_too_many(v):
+    return [*by_recursion(v), 0.0]
 
 
 # ------------------------------------------------------------------------------------------------------ 4.3-e: a block
@@ -274,3 +360,15 @@ def around_from_the_normed(G, x, gain, bias, W1, W2, norm):
         around = backward("")(G, x, gain, bias, W1, 0 * W2, "post")[0]  # what G becomes on its way through the norm
         dx = dx - G + around
     return dx, *rest
+
+
+@wrong("4.3-e", "should have the shape (1, 11)")
+def loses_a_single_row(G, x, gain, bias, W1, W2, norm):
+    dx, *rest = backward("")(G, x, gain, bias, W1, W2, norm)
+    return dx.squeeze(), *rest
+
+
+@wrong("4.3-e", "return five gradients")
+def without_gain_and_bias(G, x, gain, bias, W1, W2, norm):
+    dx, _, _, dW1, dW2 = backward("")(G, x, gain, bias, W1, W2, norm)
+    return dx, dW1, dW2
