@@ -30,32 +30,43 @@ def by_roots(texts):
     return result
 
 
+def log(p, base=math.e):
+    """The logarithm, also of 0, so that each answer below makes one mistake only."""
+    return math.log(p, base) if p else -math.inf
+
+
 @wrong("2.1-a", "mean loss in nats")
 def the_loss(texts):
-    probabilities = [p for text in texts for p in text]
-    return -sum(map(math.log, probabilities)) / len(probabilities)
+    losses = [-log(p) for text in texts for p in text]
+    return sum(losses) / len(losses)
 
 
 @wrong("2.1-a", "not over texts")
 def mean_of_the_texts(texts):
-    return math.exp(sum(-sum(map(math.log, text)) / len(text) for text in texts) / len(texts))
+    return math.exp(sum(-sum(map(log, text)) / len(text) for text in texts) / len(texts))
 
 
 @wrong("2.1-a", "the same base")
 def mixed_bases(texts):
-    probabilities = [p for text in texts for p in text]
-    return math.exp(-sum(map(math.log2, probabilities)) / len(probabilities))
+    losses = [-log(p, 2) for text in texts for p in text]
+    return math.exp(sum(losses) / len(losses))
 
 
 @wrong("2.1-a", "too small for a float")
 def a_product(texts):
     probabilities = [p for text in texts for p in text]
-    return math.prod(probabilities) ** (-1 / len(probabilities))
+    return math.inf if 0 in probabilities else math.prod(probabilities) ** (-1 / len(probabilities))
 
 
 @wrong("2.1-a", "inverse of the whole product")
 def without_the_mean(texts):
-    return 1 / math.prod(p for text in texts for p in text)
+    return math.exp(min(700, sum(-log(p) for text in texts for p in text)))
+
+
+@wrong("2.1-a", "the perplexity is its inverse")
+def geometric_mean(texts):
+    logarithms = [log(p) for text in texts for p in text]
+    return math.exp(sum(logarithms) / len(logarithms))
 
 
 @wrong("2.1-a", "the perplexity is infinite")
@@ -107,11 +118,21 @@ def utf_16(perplexity, n_tokens, text):
     return n_tokens * math.log2(perplexity) / (len(text) if text.isascii() else len(text.encode("utf-16-le")))
 
 
+@wrong("2.1-b", "3 bits a byte")
+def upside_down(perplexity, n_tokens, text):
+    return len(text.encode()) * math.log2(perplexity) / n_tokens
+
+
+@wrong("2.1-b", "has 6 bytes in UTF-8")
+def escaped(perplexity, n_tokens, text):
+    return n_tokens * math.log2(perplexity) / len(text.encode("unicode_escape"))
+
+
 # ---------------------------------------------------------------------------------------------- 2.1-c: Witten–Bell
 
 
 def model(name, token_weighted_kinds=False, with_bos=False, with_end=True, alone_plain=False, denominator="own",
-          backs_off=True, guard=True):  # fmt: skip
+          backs_off=True, guard=True, spread=True, pairs_once=False, end_follows=True, exchanged=False):  # fmt: skip
     """A bigram model with one thing changed."""
 
     def train(sequences, vocab_size):
@@ -120,11 +141,14 @@ def model(name, token_weighted_kinds=False, with_bos=False, with_end=True, alone
             padded = [BOS, *ids, *([EOS] if with_end else [])]
             single.update(padded if with_bos else padded[1:])
             for before, word in pairwise(padded):
-                followers[before][word] += 1
+                if word != EOS or end_follows:
+                    followers[before][word] += 1
         kinds = len(single)
+        if pairs_once:
+            single = Counter(word for seen in followers.values() for word in seen)
 
         def q(word, before):
-            alone = (single[word] + kinds / vocab_size) / (single.total() + kinds)
+            alone = (single[word] + (kinds / vocab_size if spread else kinds)) / (single.total() + kinds)
             if alone_plain:
                 alone = single[word] / single.total()
             seen = followers[before] if before in followers else Counter()
@@ -132,6 +156,8 @@ def model(name, token_weighted_kinds=False, with_bos=False, with_end=True, alone
                 return alone
             types = seen.total() if token_weighted_kinds else len(seen)
             below = seen.total() + (types if denominator == "own" else 1)
+            if exchanged:
+                return (types * seen[word] / seen.total() + seen.total() * alone) / below
             return (seen[word] + (types * alone if backs_off else 0)) / below
 
         return q
@@ -167,13 +193,27 @@ wrong("2.1-c", "q(w) is smoothed, too")(model("plain_unigrams", alone_plain=True
 wrong("2.1-c", "what is added above")(model("nothing_added", backs_off=False))
 wrong("2.1-c", "is T(h) the same above and below")(model("one_below", denominator="one"))
 wrong("2.1-c", "ZeroDivisionError")(model("unseen_context", guard=False))
+wrong("2.1-c", "leaves q(pie) = 2/17")(model("not_divided_by_v", spread=False))
+wrong("2.1-c", "not each pair once")(model("as_kneser_ney", pairs_once=True))
+wrong("2.1-c", "it is a known context")(model("end_follows_nothing", end_follows=False))
+wrong("2.1-c", "which part weighs more")(model("shares_exchanged", exchanged=True))
+
+
+@wrong("2.1-c", "return a function")
+def a_table(sequences, vocab_size):
+    q = model("")(sequences, vocab_size)
+    return {(word, before): q(word, before) for ids in sequences for before, word in pairwise([BOS, *ids, EOS])}
 
 
 # -------------------------------------------------------------------------------------------------- 2.1-d: openness
 
 
-def open_choice(name, base=math.e, after=False, all_words=False, with_end=True, surprise=False, sign=1.0):
-    """The entropies of a story with one thing changed."""
+def open_choice(
+    name, base=math.e, after=False, all_words=False, with_end=True, surprise=False, sign=1.0, last=-1, number=None
+):
+    """The entropies of a story with one thing changed; ``number`` stands for the entropy of a list of probabilities."""
+    if number is None:
+        number = lambda ways: sum(-p * math.log(p, base) for p in ways)  # noqa: E731
 
     def openness(story):
         town, told, found = default_town(), states(story), []
@@ -181,10 +221,9 @@ def open_choice(name, base=math.e, after=False, all_words=False, with_end=True, 
             for i, word in enumerate(line.en):
                 ways = town.next_tokens(told[k + after], "en", () if all_words else line.en[:i])
                 came = -math.log(ways.get(word, 1.0)) if surprise else None
-                entropy = sum(-p * math.log(p, base) for p in ways.values())
-                found.append(sign * (entropy if came is None else came))
-        last = town.next_tokens(told[-1], "en")
-        return [*found, sign * sum(-p * math.log(p, base) for p in last.values())] if with_end else found
+                found.append(sign * (number(ways.values()) if came is None else came))
+        ways = town.next_tokens(told[last], "en")
+        return [*found, sign * number(ways.values())] if with_end else found
 
     openness.__name__ = name
     return openness
@@ -207,14 +246,20 @@ wrong("2.1-d", "whether to stop is a choice")(open_choice("no_end", with_end=Fal
 wrong("2.1-d", "are only its own words begun")(open_choice("nothing_begun", all_words=True))
 wrong("2.1-d", "the first number is negative")(open_choice("negative", sign=-1.0))
 wrong("2.1-d", "an entropy is a mean over what could come")(open_choice("surprise", surprise=True))
+wrong("2.1-d", "is p ln p summed over all")(open_choice("number_of_ways", number=len))
+wrong("2.1-d", "not all that can come is equally likely")(open_choice("all_alike", number=lambda ways: log(len(ways))))
+wrong("2.1-d", "is it a mean, weighted by p")(open_choice("the_likeliest", number=lambda ways: -log(max(ways))))
+wrong("2.1-d", "which state is it")(open_choice("state_before_the_last", last=-2))
 
 
-@wrong("2.1-d", "is p ln p summed over all")
-def number_of_ways(story):
-    town, told = default_town(), states(story)
-    found = [float(len(town.next_tokens(s, "en", line.en[:i]))) for line, s in zip(story.lines, told, strict=False)
-             for i in range(len(line.en))]  # fmt: skip
-    return [*found, 0.0]
+@wrong("2.1-d", "one number for each position")
+def the_mean(story):
+    return sum(open_choice("")(story))
+
+
+@wrong("2.1-d", "one for each word and one for the end")
+def one_a_sentence(story):
+    return [open_choice("")(story)[0] for _ in story.lines]
 
 
 # --------------------------------------------------------------------------------------------- 2.1-e: Shannon's game
@@ -255,6 +300,30 @@ wrong("2.1-e", "is i a factor")(bounds("without_the_factor", factor=False))
 wrong("2.1-e", "is i a factor")(bounds("forgets_the_last", last=False))
 wrong("2.1-e", "are exchanged")(bounds("upper_first", exchanged=True))
 wrong("2.1-e", "ValueError")(bounds("logarithm_of_zero", guard=False))
+
+
+def upper(name, of):
+    """The right lower bound, and an upper one made of the shares and their numbers."""
+
+    def shannon(guesses):
+        q = np.bincount(guesses)[1:] / len(guesses)
+        return bounds("")(guesses)[0], float(of(q, np.arange(1, len(q) + 1)))
+
+    shannon.__name__ = name
+    return shannon
+
+
+wrong("2.1-e", "always right at once gives")(
+    upper("also_of_the_last", lambda q, i: -(np.append(q, 0) * np.log(np.append(q, 0))).sum())
+)
+wrong("2.1-e", "shares ¾, 0, ¼ give")(upper("also_of_the_missing", lambda q, i: -(q * np.log(q)).sum()))
+wrong("2.1-e", "the upper bound is ln 4")(upper("mean_of_ln_i", lambda q, i: (q * np.log(i)).sum()))
+wrong("2.1-e", "the upper bound should be")(upper("as_if_even", lambda q, i: np.log(i[-1])))
+
+
+@wrong("2.1-e", "return two numbers")
+def only_the_upper(guesses):
+    return bounds("")(guesses)[1]
 
 
 @wrong("2.1-e", "the missing second guess")
