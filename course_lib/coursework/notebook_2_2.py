@@ -16,13 +16,13 @@ def needed_gap(answer: Callable[[int, float], float]) -> None:
     """Equal shares, the sign, the logarithm, then the number of keys."""
     equal = float(array(answer(2, 0.5), ()))
     expect(not same(equal, math.log(2)), "two keys that share equally have no gap: count the *other* keys, n − 1")
+    expect(not same(equal, 1), "1 is the ratio of the two exponentials: the gap is between the scores")
+    expect(not same(equal, math.log(0.5)), "that is ln w alone: the weight of the others counts as well")
     expect(same(equal, 0), f"two keys with equal scores share equally: expected a gap of 0, got {equal:.3f}")
     two = float(array(answer(2, 0.9), ()))
     expect(not same(two, -math.log(9)), "more than an equal share needs a positive gap: is w/(1 − w) upside down?")
     expect(not same(two, math.log10(9)), "that is a logarithm to the base ten: the softmax has e")
     expect(not same(two, math.log2(9)), "that is a logarithm to the base two: the softmax has e")
-    expect(not same(two, 9), "9 is the ratio of the two exponentials: the gap is between the scores")
-    expect(not same(two, math.log(0.9)), "that is ln w alone: the weight of the others counts as well")
     expect(same(two, math.log(9)), f"two keys, weight 0.9: solve eᵍ/(eᵍ + 1) = 0.9 for g; got {two:.3f}")
     many = float(array(answer(43, 0.9), ()))
     expect(not same(many, two), "more keys need a larger gap: does n enter?")
@@ -118,7 +118,7 @@ def write_memory(answer: Callable[..., tuple[Array, Array, Array]]) -> None:
                     "fire for half of its pattern?",
                 )
     twice = answer([(1, 1, 0), (1, 0, 0)], 2, 2, 1)
-    expect(array(twice[0], (2, 4)).shape == (2, 4), "another table: the sizes come from the arguments")
+    expect(np.shape(twice[0]) == (2, 4), "another table: the sizes come from the arguments")
 
 
 @exercise("2.2-d")
@@ -134,7 +134,7 @@ def continue_text(answer: Callable[[list[int], int], int]) -> None:
     if plain is not None:
         space["attention"] = counted
     try:
-        found = int(array(answer([4, 5, 7, 1, 2, 5], 8), ()))
+        found = int(array(answer([4, 5, 7, 1, 3, 5], 8), ()))
     finally:
         if plain is not None:
             space["attention"] = plain
@@ -142,11 +142,12 @@ def continue_text(answer: Callable[[list[int], int], int]) -> None:
         found != 5,
         "that is the last word itself: are the keys of the second look-up the fetched words, and is it sharp?",
     )
-    expect(found != 2, "that is the word before the last: does the first look-up point one place back?")
-    expect(found == 7, f"after 5 came 7, not {found}")
+    expect(found != 3, "that is the word before the last: does the first look-up point one place back?")
+    expect(found != 2, "2 is the place at which the answer stands: which word stands there?")
+    expect(found == 7, f"after 5 came 7, not {found}: does the first look-up fetch the word one place back?")
     expect(plain is None or calls[0] == 2, f"two calls of attention are wanted, you made {calls[0]}")
     expect(int(answer([3, 1, 3], 8)) == 1, "the pair may stand at the very beginning, where place 0 has no word before")
-    expect(int(answer([0, 6, 4, 6], 8)) == 4, "6 was followed by 4; 0 is a word like any other")
+    expect(int(answer([4, 0, 6, 0], 8)) == 6, "0 was followed by 6: it is a word like any other")
     frequent = [1, 1, 1, 1, 5, 7, *[1] * 20, 5]
     expect(int(answer(frequent, 8)) == 7, "a frequent word wins by number: make both look-ups sharper")
     draw = np.random.default_rng(3)

@@ -54,7 +54,27 @@ def in_bits(n, w):
 
 @wrong("2.2-a", "the ratio of the two exponentials")
 def the_ratio(n, w):
-    return (n - 1) * w / (1 - w) if w != 0.5 or n != 2 else 0.0
+    return (n - 1) * w / (1 - w)
+
+
+@wrong("2.2-a", "base ten")
+def in_tens(n, w):
+    return math.log10((n - 1) * w / (1 - w))
+
+
+@wrong("2.2-a", "the weight of the others counts")
+def without_the_others(n, w):
+    return math.log(w)
+
+
+@wrong("2.2-a", "two keys with equal scores share equally")
+def the_weight(n, w):
+    return math.exp(w) / (math.exp(w) + n - 1)
+
+
+@wrong("2.2-a", "two keys, weight 0.9")
+def above_an_equal_share(n, w):
+    return n * w - 1
 
 
 @wrong("2.2-a", "with your gap the weight among")
@@ -112,6 +132,13 @@ wrong("2.2-b", "move the last vector")(
 )
 
 
+@wrong("2.2-b", "return True or False")
+def how_different(f, T=7, d=5):
+    random = np.random.default_rng(1)
+    X, order = random.normal(size=(T, d)), random.permutation(T)
+    return float(np.abs(f(X[order]) - f(X)[order]).max())
+
+
 @wrong("2.2-b", "compare f(X[order]) with f(X)[order]")
 def invariant(f, T=7, d=5):
     X = np.random.default_rng(1).normal(size=(T, d))
@@ -121,16 +148,18 @@ def invariant(f, T=7, d=5):
 # --------------------------------------------------------------------------------------------------- 2.2-c: a memory
 
 
-def memory(name, bias=-1.0, offset=True, value=1.0, half=False, transposed=False):
+def memory(name, bias=-1.0, offset=True, value=1.0, half=False, transposed=False, background=0.0, backwards=False,
+           sizes=None):  # fmt: skip
     """Weights with one thing changed."""
 
     def write(table, n_people, n_things, n_places):
-        keys, values = np.zeros((len(table), n_people + n_things)), np.zeros((len(table), n_places))
+        n_people, n_things, n_places = sizes or (n_people, n_things, n_places)
+        keys, values = np.zeros((len(table), n_people + n_things)), np.full((len(table), n_places), background)
         for i, (person, thing, place) in enumerate(table):
             keys[i, person] = 1
             if not half:
                 keys[i, n_people + thing if offset else thing] = 1
-            values[i, place] = value
+            values[i, -1 - place if backwards else place] = value
         return (keys.T if transposed else keys), np.full(len(table), bias), values
 
     write.__name__ = name
@@ -153,20 +182,30 @@ wrong("2.2-c", "by how much does a unit fire")(memory("half_values", value=0.5))
 wrong("2.2-c", "the keys should have the shape")(memory("transposed_keys", transposed=True))
 wrong("2.2-c", "half of its pattern")(memory("bias_of_a_half", bias=-0.5, value=2 / 3))
 wrong("2.2-c", "is the bias too low")(memory("people_only", half=True))
+wrong("2.2-c", "is at place")(memory("places_backwards", backwards=True))
+wrong("2.2-c", "other places answer, too")(memory("everywhere_a_little", background=0.1))
+wrong("2.2-c", "the sizes come from the arguments")(memory("sizes_by_heart", sizes=(5, 4, 7)))
+
+
+@wrong("2.2-c", "return three arrays")
+def no_biases(table, n_people, n_things, n_places):
+    keys, _, values = memory("")(table, n_people, n_things, n_places)
+    return keys, values
 
 
 # ------------------------------------------------------------------------------------------------ 2.2-d: induction
 
 
-def induction(name, shift=-1, sharp=100.0, fetched=True, sharp_first=None):
+def induction(name, shift=-1, sharp=100.0, fetched=True, place=False, window=None, zero=True):
     """Two look-ups with one thing changed."""
 
     def continued(text, n_words):
-        words = np.eye(n_words)[text]
+        text = text if window is None else text[-window:]
+        words = np.eye(n_words)[text] * ([zero] + [1] * (n_words - 1))
         T = len(text)
-        before, _ = attention((sharp if sharp_first is None else sharp_first) * np.eye(T, k=shift), np.eye(T), words)
-        answer, _ = attention(sharp * words[-1:], before if fetched else words, words)
-        return int(answer.argmax())
+        before, _ = attention(sharp * np.eye(T, k=shift), np.eye(T), words)
+        answer, weights = attention(sharp * words[-1:], before if fetched else words, words)
+        return int((weights if place else answer).argmax())
 
     continued.__name__ = name
     return continued
@@ -189,6 +228,10 @@ wrong("2.2-d", "last word itself")(induction("words_as_keys", fetched=False))
 wrong("2.2-d", "word before the last")(induction("points_forwards", shift=1))
 wrong("2.2-d", "make both look-ups sharper")(induction("too_soft", sharp=3.0))
 wrong("2.2-d", "the last word itself")(induction("own_place", shift=0))
+wrong("2.2-d", "one place back")(induction("two_places_back", shift=-2))
+wrong("2.2-d", "which word stands there")(induction("the_place", place=True))
+wrong("2.2-d", "it is a word like any other")(induction("zero_is_padding", zero=False))
+wrong("2.2-d", "wrong in a longer text")(induction("sees_thirty", window=30))
 
 
 @wrong("2.2-d", "you made 3")
