@@ -47,8 +47,14 @@ def t_interval(answer: Callable[[list[float]], tuple[float, float]]) -> None:
     expect(
         abs(half - 3.18 * 0.1 / math.sqrt(3)) > 1e-3, "that t belongs to four runs: look it up by the number of runs"
     )
+    expect(
+        abs(half - 1.96 * 0.1 / math.sqrt(3)) > 1e-3,
+        "1.96 is right for a known spread: with few runs it is t, from the table",
+    )
     expect(abs(half - 2 * 0.2483) > 1e-3, "that is the whole width: half of it goes to each side")
-    expect(abs(half - 0.2483) < 1e-3, f"expected 4.30 · 0.1 / √3 = 0.248, got {half:.3f}")
+    expect(
+        abs(half - 0.2483) < 1e-3, f"expected 0.248, got {half:.3f}: which n stands under the root, and which t is it?"
+    )
     expect(abs(answer([0.5, 0.5, 0.5, 0.5])[1]) < 1e-9, "equal runs have no spread: the half-width is 0")
     expect(abs(answer([0.2, 0.4])[1] - 1.271) < 1e-3, "two runs: t is 12.71, and the half-width 1.27")
 
@@ -68,7 +74,13 @@ def merge(answer: Callable[[Array, Array, Array, float], tuple[Array, float]]) -
     expect(not same(merged, weight + product), "α and the rank are missing: by what is B A multiplied?")
     expect(not same(merged, weight + 6 * product), "α must be divided by the rank")
     expect(not same(merged, weight - 3 * product), "the adaptation is added, not taken off")
-    expect(same(merged, weight + 3 * product), "expected W0 + (6 / 2) B A for rank 2")
+    expect(
+        not same(merged, weight + 6 / 5 * product), "α was divided by the width of A: which of its sizes is the rank?"
+    )
+    expect(
+        same(merged, weight + 3 * product),
+        "the merged weight is wrong for α = 6 and rank 2: which sizes tell the rank, and where does α stand?",
+    )
     saving = float(array(answer(np.ones((64, 64)), np.ones((4, 64)), np.ones((64, 4)), 1.0)[1], ()))
     expect(not same(saving, 1 / 8), "one eighth is LoRA's share: by which factor are there *fewer*?")
     expect(not same(saving, 16), "16 counts one of the two small matrices: both are trained")
