@@ -52,6 +52,8 @@ def decoder_mask(answer: Callable[[Tensor], Tensor]) -> None:
     expect(allowed.dtype == torch.bool, "the mask should be boolean: numbers would be added, not combined")
     full = allowed[0, 0]
     expect(not full.all(), "everything is allowed, the future too: is there a triangle?")
+    first_only = full.diagonal()[1:].all() and not full[0, 0]
+    expect(not first_only, "the first token may not even see itself: is BOS taken for padding?")
     expect(
         full.diagonal().all(), "a token may attend to itself: does the triangle include the diagonal, and mean «may»?"
     )
@@ -63,6 +65,8 @@ def decoder_mask(answer: Callable[[Tensor], Tensor]) -> None:
         not allowed[1, 0, :, 3:].any(), "padding is attended to: does the padding mask stand on the key axis, by «and»?"
     )
     expect(allowed[1, 0, 3:, :3].all(), "padded queries see nothing: does the padding mask stand on the query axis?")
+    ended = answer(torch.tensor([[BOS, 9, EOS, PAD]]))[0, 0]
+    expect(ended[2:, 2].all(), "EOS is hidden: only PAD is padding")
     left = answer(torch.tensor([[PAD, PAD, BOS, 9]]))[0, 0].int().tolist()
     right = [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
     expect(left == right, f"padding on the left: is it looked for where it stands? {left}")
@@ -75,9 +79,9 @@ def count_parameters(answer: Callable[[ModelConfig], int]) -> None:
         "vocab_size": 101, "d_model": 14, "n_heads": 7, "d_ff": 31, "n_encoder_layers": 2, "n_decoder_layers": 3
     }  # fmt: skip
 
-    def off(**options: Any) -> int:
+    def off(**options: Any) -> float:
         config = ModelConfig(**base | options)
-        return int(array(answer(config), ())) - sum(p.numel() for p in Seq2Seq(config).parameters())
+        return float(array(answer(config), ())) - sum(p.numel() for p in Seq2Seq(config).parameters())
 
     plain = off()
     expect(plain != -101, "off by vocab_size: the output layer has a bias")
@@ -86,7 +90,12 @@ def count_parameters(answer: Callable[[ModelConfig], int]) -> None:
     expect(plain != -3 * (4 * 14 * 14 + 4 * 14), "off by three attentions: a decoder block has two")
     expect(plain != -8 * 4 * 14, "the biases of the attentions are missing: each has four")
     expect(plain != -5 * (31 + 14), "the biases of the feed-forward networks are missing")
-    expect(plain == 0, f"the plain model is off by {plain}: check it part by part with count()")
+    expect(plain != -5 * 14 * 31, "a feed-forward network has two matrices")
+    expect(plain != -8 * (14 * 14 + 14), "the attentions lack their output layers")
+    expect(plain != 2 * 4 * (14 * 14 + 14), "an encoder block has one attention only")
+    expect(plain != -15 * 14, "a normalisation has a gain *and* a bias")
+    expect(plain != -3 * 2 * 14, "a decoder block has three normalisations")
+    expect(plain == 0, f"the plain model is off by {plain:g}: check it part by part with count()")
     expect(off(tie_embeddings=False) == 0, "untied: the output layer has a matrix of its own, V · d")
     expect(off(norm="post") == 0, "post-norm has no last normalisations after the stacks")
     expect(off(positions="learned", max_length=29) == 0, "learned positions: one vector for each of max_length places")
@@ -99,43 +108,47 @@ def count_parameters(answer: Callable[[ModelConfig], int]) -> None:
 def decoder_block(answer: Callable[..., Tensor]) -> None:
     """One token on each side: the value path; then masks, memory, axes."""
 
-    def case(S: int, T: int, d: int = 14, heads: int = 7) -> tuple[tuple[Any, ...], Tensor]:
+    def case(S: int, T: int, d: int = 14, heads: int = 7, speaks: str = "all") -> tuple[tuple[Any, ...], Tensor]:
+        """Arguments and what should come out; only the sub-layer that ``speaks`` has an output other than zero."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(S + 31 * T)
             block = CrossBlock(d, heads, 11, dropout=0.0, norm="pre", activation="relu").double()
             for parameter in block.parameters():
                 torch.nn.init.normal_(parameter, std=0.5)  # gains and biases too, so that none can be forgotten
             x, memory = torch.randn(2, T, d).double(), torch.randn(2, S, d).double()
+        ends = {
+            "self": block.attention.output, "cross": block.cross_attention.output, "feed": block.feed_forward.outer
+        }  # fmt: skip
+        for name, layer in ends.items():
+            if speaks not in (name, "all"):
+                torch.nn.init.zeros_(layer.weight)
+                torch.nn.init.zeros_(layer.bias)
         target_mask = torch.ones(T, T, dtype=torch.bool).tril()
         source_mask = (torch.arange(S) < torch.tensor([[S], [max(1, S - 2)]]))[:, None, None]
         keys_values = block.cross_attention.keys_values(memory)
         expected = block(x, AttentionContext(target_mask), keys_values, AttentionContext(source_mask))
         return (block, x, memory, target_mask, source_mask), expected.detach()
 
-    for (S, T), what in {
-        (1, 1): "with one token on each side every softmax is 1: is it values, output layers, norms or feed-forward?",
-        (1, 3): "one source token: is the causal mask applied, before the softmax, and the scale √(d/h)?",
-        (5, 1): "one target token: do keys and values of the cross-attention come from the memory, with its mask?",
-        (5, 3): "S ≠ T: are the axes of query and key where they should be?",
-    }.items():
-        arguments, expected = case(S, T)
+    def right(S: int, T: int, message: str, **options: Any) -> None:
+        arguments, expected = case(S, T, **options)
         block, x, memory = arguments[:3]
         found = answer(block, x.clone(), memory.clone(), *arguments[3:])
         expect(isinstance(found, Tensor), "return a tensor")
-        expect(
-            found.shape == expected.shape, f"S = {S}, T = {T}: shape {tuple(found.shape)}, not {tuple(expected.shape)}"
-        )
-        found = found.detach()
-        if (S, T) == (1, 1):
-            with torch.no_grad():
-                around = found - x
-                expect(not same(around + x, x), "x comes out as it went in: are the sub-layers added?")
-                expect(not same(found + x, expected, 1e-10), "the first residual is missing: x itself is added")
-        expect(same(found, expected, 1e-10), f"S = {S}, T = {T}: {what}")
-    arguments, expected = case(7, 5, d=6, heads=3)
-    expect(
-        same(answer(*arguments).detach(), expected, 1e-10), "right for 7 heads of size 2, wrong for 3: how is d split?"
+        shape = tuple(found.shape)
+        expect(shape == expected.shape, f"S = {S}, T = {T}: shape {shape}, not {tuple(expected.shape)}")
+        expect(same(found, expected, 1e-10), message)
+
+    right(1, 1, "silent sub-layers should give x back: is each of the three added to what went into it?", speaks="none")
+    right(1, 1, "the feed-forward network alone is wrong: its norm, with gain and bias, or its ReLU?", speaks="feed")
+    right(1, 1, "one token, self-attention alone is wrong: its norm, its values or its output layer?", speaks="self")
+    right(
+        1, 1, "one token, cross-attention alone is wrong: values from the memory, which is not normed?", speaks="cross"
     )
+    right(1, 1, "each sub-layer alone is right, all together are not: does each take what the one before it gave?")
+    right(1, 3, "one source token: is the causal mask applied, before the softmax, and the scale √(d/h)?")
+    right(5, 1, "one target token: do keys and values of the cross-attention come from the memory, with its mask?")
+    right(5, 3, "S ≠ T: are the axes of query and key where they should be?")
+    right(7, 5, "right for 7 heads of size 2, wrong for 3 of size 4: how is d split?", d=12, heads=3)
 
 
 def _parrot(source: Tensor, target: Tensor) -> Tensor:
@@ -151,10 +164,10 @@ def _parrot(source: Tensor, target: Tensor) -> Tensor:
 def greedy_batch(answer: Callable[..., list[list[int]]]) -> None:
     """What is never written, where each row ends, how long it may be; then how the model is called."""
     inputs = [[5, 6, 7], [8], [9, 10, 11, 12, 13]]
-    shapes: list[tuple[int, ...]] = []
+    calls: list[list[list[int]]] = []
 
     def model(source: Tensor, target: Tensor) -> Tensor:
-        shapes.append((*source.shape, *target.shape))
+        calls.append(source.tolist())
         expect(source.dtype == target.dtype == torch.long, "the model is called with ids, integers of 64 bits")
         return _parrot(source, target)
 
@@ -165,6 +178,12 @@ def greedy_batch(answer: Callable[..., list[list[int]]]) -> None:
 
     found = written(model, inputs, 9)
     expect(len(found) == 3, f"one output for each source: 3, not {len(found)}")
+    expect(len(calls[0]) == 3, "one call of the model a step, for all rows together")
+    expect(
+        all(len(row) == 6 and EOS in row for row in calls[0]),
+        "the source is padded to the longest, with an EOS after each sentence",
+    )
+    expect(all(row[0] != PAD for row in calls[0]), "the source is padded on the left: the right is wanted")
     expect(
         not any({PAD, MASK} & set(row) for row in found),
         "PAD or MASK was written: whatever their logits, they may not win",
@@ -175,11 +194,7 @@ def greedy_batch(answer: Callable[..., list[list[int]]]) -> None:
     expect([len(row) for row in found] != [5, 5, 5], "all outputs have one length: each row ends at its own EOS")
     expect([len(row) for row in found] == [3, 1, 5], f"lengths 3, 1 and 5 expected, got {[len(row) for row in found]}")
     expect(found == inputs, f"the parrot says each source again: expected {inputs}, got {found}")
-    expect(all(shape[0] == 3 for shape in shapes), "one call of the model a step, for all rows together")
-    expect(
-        all(shape[1] == 6 for shape in shapes), "the source is padded to the longest, with an EOS after each sentence"
-    )
-    expect(len(shapes) <= 7, f"{len(shapes)} calls: stop when every row has its EOS")
+    expect(len(calls) <= 7, f"{len(calls)} calls: stop when every row has its EOS")
     short = written(_parrot, inputs, 2)
     expect(short == [[5, 6], [8], [9, 10]], f"at most max_length = 2 tokens without EOS: got {short}")
     negative = written(lambda s, t: _parrot(s, t) - 20.0, inputs, 9)

@@ -67,6 +67,31 @@ def in_order(lengths, batches):
     return sum(lengths) / positions
 
 
+@right("5.1-a")
+def in_float32(lengths, batches):
+    return np.float32(by_arrays(lengths, batches))
+
+
+@wrong("5.1-a", "is a percentage")
+def percentage(lengths, batches):
+    return 100 * by_arrays(lengths, batches)
+
+
+@wrong("5.1-a", "has a height, too")
+def one_row(lengths, batches):
+    return sum(lengths) / sum(max(lengths[i] for i in b) for b in batches)
+
+
+@wrong("5.1-a", "no share is above 1")
+def largest_index(lengths, batches):
+    return sum(lengths) / sum(len(b) * max(b) for b in batches)
+
+
+@wrong("5.1-a", "expected 16/22")
+def by_the_mean(lengths, batches):
+    return sum(lengths) / sum(sum(lengths[i] for i in b) for b in batches)
+
+
 # ---------------------------------------------------------------------------------------------- 5.1-b: cleaning
 
 
@@ -120,6 +145,46 @@ def keeps_hyphens(text):
     return "\u00ad".join(map(by_replacing, text.split("\u00ad")))
 
 
+@wrong("5.1-b", "U+200B is still there")
+def keeps_zero_width(text):
+    return "\u200b".join(map(by_replacing, text.split("\u200b")))
+
+
+@wrong("5.1-b", "U+3000 is still there")
+def keeps_wide_spaces(text):
+    return "\u3000".join(map(by_replacing, text.split("\u3000")))
+
+
+@wrong("5.1-b", "expected '猫 好，'")
+def space_for_zero_width(text):
+    return by_replacing(text.replace("\u200b", " "))
+
+
+@wrong("5.1-b", "wherever it stands")
+def space_for_byte_order_mark(text):
+    return by_replacing(text.replace("\ufeff", " "))
+
+
+@wrong("5.1-b", "the no-break space U+00A0 becomes")
+def drops_no_break_spaces(text):
+    return by_replacing(text.replace("\u00a0", ""))
+
+
+@wrong("5.1-b", "at the ends too")
+def strips(text):
+    return by_replacing(text).strip()
+
+
+@wrong("5.1-b", "capitals should stay")
+def lowers(text):
+    return by_replacing(text).lower()
+
+
+@wrong("5.1-b", "its joiner is invisible")
+def drops_every_invisible_one(text):
+    return "".join(c for c in by_replacing(text) if unicodedata.category(c) != "Cf")
+
+
 # ------------------------------------------------------------------------------------------------- 5.1-c: leaks
 
 
@@ -167,6 +232,23 @@ def different_sentences(train, test):
 def all_in_one_set(train, test):
     seen = {sentence_key(text) for pair in train for text in pair}
     return sum(sentence_key(en) in seen or sentence_key(zh) in seen for en, zh in test)
+
+
+@wrong("5.1-c", "not their share")
+def share_of_leaks(train, test):
+    return by_sets(train, test) / len(test)
+
+
+@wrong("5.1-c", "only *contains* one")
+def parts_of_sentences(train, test):
+    seen = [set(map(sentence_key, side)) for side in zip(*train, strict=True)] or [set(), set()]
+    keys = [tuple(map(sentence_key, pair)) for pair in test]
+    return sum(any(any(s in t for s in side) for t, side in zip(pair, seen, strict=True)) for pair in keys)
+
+
+@wrong("5.1-c", "empty training set")
+def counts_all_without_training(train, test):
+    return by_sets(train, test) if train else len(test)
 
 
 # ------------------------------------------------------------------------------------------------ 5.1-d: encoding
@@ -231,6 +313,44 @@ wrong("5.1-d", "before merging")(cut("across_words", split=False))
 wrong("5.1-d", "every *byte* is a token")(cut("characters", characters=True))
 wrong("5.1-d", "not only once")(cut("merges_once", once=True))
 wrong("5.1-d", "has its turn once")(cut("until_nothing_changes", repeat=True))
+
+
+@wrong("5.1-d", "return a list of byte strings")
+def nested(text, merges):
+    return [cut("")(word, merges) for word in PIECE_PATTERN.findall(text)]
+
+
+@wrong("5.1-d", "the bytes of the text should come out, all of them")
+def words_without_spaces(text, merges):
+    return [piece for word in text.split() for piece in cut("")(word, merges)]
+
+
+@wrong("5.1-d", "expected a + bc")
+def second_half_stays(text, merges):
+    result = []
+    for word in PIECE_PATTERN.findall(text):
+        pieces = [bytes([b]) for b in word.encode()]
+        for a, b in merges:
+            pieces = [a + b if p == a and q == b else p for p, q in zip(pieces, [*pieces[1:], b""], strict=True)]
+        result += pieces
+    return result
+
+
+@wrong("5.1-d", "from left to right")
+def from_the_right(text, merges):
+    turned = [(b[::-1], a[::-1]) for a, b in merges]
+    words = []
+    for word in PIECE_PATTERN.findall(text):
+        pieces = [bytes([b]) for b in reversed(word.encode())]
+        for pair in turned:
+            pieces = merged(pieces, pair)
+        words += [piece[::-1] for piece in reversed(pieces)]
+    return words
+
+
+@wrong("5.1-d", "what earlier merges made")
+def bytes_only(text, merges):
+    return cut("")(text, [pair for pair in merges if max(map(len, pair)) == 1])
 
 
 # -------------------------------------------------------------------------------------------- 5.1-e: segmenting
@@ -316,6 +436,58 @@ wrong("5.1-e", "the fewest pieces", fewest_pieces)(refitting("with_fewest_pieces
 wrong("5.1-e", "the *logarithm* of the product", probability)(refitting("with_a_probability"))
 wrong("5.1-e", "from the end", from_the_end)(refitting("turned_round"))
 wrong("5.1-e", "should raise ValueError", never_raises)(refitting("without_error"))
+
+
+def none_if_impossible(text, log_p):
+    pieces, score = never_raises(text, log_p)
+    return None if score == -math.inf else (pieces, score)
+
+
+def score_first(text, log_p):
+    return segment(text, log_p)[::-1]
+
+
+def forgets_to_return(text, log_p):
+    segment(text, log_p)
+
+
+def mean_score(text, log_p):
+    pieces, score = segment(text, log_p)
+    return pieces, score / max(1, len(pieces))
+
+
+def in_arrays(text, log_p):
+    pieces, score = segment(text, log_p)
+    return [tuple(pieces), np.float32(score)]
+
+
+right("5.1-e", in_arrays)(refitting("in_float32_and_tuples"))
+wrong("5.1-e", "should raise ValueError", none_if_impossible)(refitting("none_for_an_error"))
+wrong("5.1-e", "should return two things", score_first)(refitting("with_the_score_first"))
+wrong("5.1-e", "returned None", forgets_to_return)(refitting("without_return"))
+wrong("5.1-e", "the sum of the logarithms", mean_score)(refitting("with_a_mean_score"))
+
+
+@wrong("5.1-e", "base e is wanted", segment)
+def base_two(texts, log_p):
+    return {piece: value / math.log(2) for piece, value in refit(texts, log_p).items()}
+
+
+@wrong("5.1-e", "uses a twice", segment)
+def once_a_text(texts, log_p):
+    counts = Counter(piece for text in texts for piece in set(segment(text, log_p)[0]))
+    return {piece: math.log(n / counts.total()) for piece, n in counts.items()}
+
+
+@wrong("5.1-e", "comes twice counts twice", segment)
+def different_texts(texts, log_p):
+    return refit(dict.fromkeys(texts), log_p)
+
+
+@wrong("5.1-e", "cuts by the longest match", segment)
+def refit_by_longest_match(texts, log_p):
+    counts = Counter(piece for text in texts for piece in longest_match(text, log_p)[0])
+    return {piece: math.log(n / counts.total()) for piece, n in counts.items()}
 
 
 @wrong("5.1-e", "divide by the sum of all counts", segment)

@@ -1,6 +1,8 @@
 """Answers to the exercises of notebook 5.2."""
 
 import random
+from copy import deepcopy
+from dataclasses import replace
 
 import torch
 from torch.nn.functional import layer_norm
@@ -61,6 +63,16 @@ def detached(ids, matrix):
 @wrong("5.2-a", "not the rows of their tokens")
 def counts_from_one(ids, matrix):
     return by_comparison((ids + 1) % len(matrix), matrix)
+
+
+@wrong("5.2-a", "the shape should be (2, 3, 5)")
+def in_one_row(ids, matrix):
+    return by_comparison(ids, matrix).flatten(0, 1)
+
+
+@wrong("5.2-a", "return a tensor")
+def in_numpy(ids, matrix):
+    return by_comparison(ids, matrix).detach().numpy()
 
 
 # ---------------------------------------------------------------------------------------------------- 5.2-b: the mask
@@ -126,6 +138,26 @@ def right_padding_only(tokens):
     return torch.ones(tokens.size(1), tokens.size(1), dtype=torch.bool).tril() & real[:, None, None]
 
 
+@wrong("5.2-b", "padding is attended to")
+def causal_only(tokens):
+    return torch.ones(tokens.size(1), tokens.size(1), dtype=torch.bool).tril().expand(len(tokens), 1, -1, -1)
+
+
+@wrong("5.2-b", "shape (B, 1, T, T)")
+def heads_third(tokens):
+    return by_positions(tokens).transpose(1, 2)
+
+
+@wrong("5.2-b", "is BOS taken for padding")
+def hides_bos(tokens):
+    return by_positions(tokens) & (tokens > BOS)[:, None, None]
+
+
+@wrong("5.2-b", "EOS is hidden")
+def hides_eos(tokens):
+    return by_positions(tokens) & (tokens != EOS)[:, None, None]
+
+
 # ------------------------------------------------------------------------------------------------ 5.2-c: the parameters
 
 
@@ -163,6 +195,48 @@ wrong("5.2-c", "biases of the feed-forward")(formula("no_feed_biases", feed_bias
 wrong("5.2-c", "shares its matrix")(formula("always_untied", tied=False))
 wrong("5.2-c", "one vector for each of max_length places")(formula("no_positions", learned=False))
 wrong("5.2-c", "post-norm has no last")(formula("norms_for_post", post=False))
+
+
+@wrong("5.2-c", "a gain *and* a bias")
+def gains_only(config):
+    norms = 2 * config.n_encoder_layers + 3 * config.n_decoder_layers + 2 * (config.norm == "pre")
+    return by_building(config) - norms * config.d_model
+
+
+@wrong("5.2-c", "three normalisations")
+def two_norms_in_a_decoder_block(config):
+    return by_building(config) - 2 * config.d_model * config.n_decoder_layers
+
+
+@wrong("5.2-c", "two matrices")
+def one_feed_matrix(config):
+    return by_building(config) - (config.n_encoder_layers + config.n_decoder_layers) * config.d_model * config.d_ff
+
+
+@wrong("5.2-c", "output layers")
+def no_output_layers(config):
+    attentions = config.n_encoder_layers + 2 * config.n_decoder_layers
+    return by_building(config) - attentions * config.d_model * (config.d_model + 1)
+
+
+@wrong("5.2-c", "one attention only")
+def cross_attention_everywhere(config):
+    return by_building(config) + config.n_encoder_layers * 4 * config.d_model * (config.d_model + 1)
+
+
+@wrong("5.2-c", "check it part by part")
+def as_many_decoder_blocks(config):
+    return by_building(replace(config, n_decoder_layers=config.n_encoder_layers))
+
+
+@wrong("5.2-c", "rotary positions have no parameters")
+def table_for_rotary(config):
+    return by_building(config) + config.max_length * config.d_model * (config.positions == "rotary")
+
+
+@wrong("5.2-c", "a matrix of its own")
+def always_tied(config):
+    return by_building(replace(config, tie_embeddings=True))
 
 
 # ----------------------------------------------------------------------------------------------------- 5.2-d: the block
@@ -211,15 +285,45 @@ def with_the_library(block, x, memory, target_mask, source_mask):
     return block(x, AttentionContext(target_mask), keys_values, AttentionContext(source_mask))
 
 
-wrong("5.2-d", "every softmax is 1")(written_out("no_first_norm", pre=False))
-wrong("5.2-d", "every softmax is 1")(written_out("memory_normed_twice", memory_normed=True))
+wrong("5.2-d", "self-attention alone is wrong: its norm")(written_out("no_first_norm", pre=False))
+wrong("5.2-d", "the memory, which is not normed")(written_out("memory_normed_twice", memory_normed=True))
 wrong("5.2-d", "is the causal mask applied")(written_out("sees_the_future", causal=False))
 wrong("5.2-d", "with its mask")(written_out("sees_padding", cross_mask=False))
 wrong("5.2-d", "the scale √(d/h)")(written_out("scale_of_the_model", scale="model"))
-wrong("5.2-d", "every softmax is 1")(written_out("no_residual", residual=False))
-wrong("5.2-d", "norms or feed-forward")(written_out("no_relu", relu=False))
-wrong("5.2-d", "is it values, output layers, norms")(written_out("no_gain", gain=False))
-wrong("5.2-d", "is it values")(written_out("asks_itself", from_memory=False))
+wrong("5.2-d", "added to what went into it")(written_out("no_residual", residual=False))  # fault 59
+wrong("5.2-d", "added to what went into it")(written_out("no_cross_residual", cross_residual=False))  # fault 59
+wrong("5.2-d", "the feed-forward network alone")(written_out("no_relu", relu=False))
+wrong("5.2-d", "with gain and bias")(written_out("no_gain", gain=False))
+wrong("5.2-d", "values from the memory")(written_out("asks_itself", from_memory=False))
+
+
+@wrong("5.2-d", "the feed-forward network alone")
+def gives_x_back(block, x, memory, target_mask, source_mask):
+    return x
+
+
+@wrong("5.2-d", "what the one before it gave")
+def side_by_side(block, x, memory, target_mask, source_mask):
+    """All three sub-layers take x."""
+    context, keys_values = AttentionContext(target_mask), block.cross_attention.keys_values(memory)
+    parts = []
+    for speaking in ("attention", "cross_attention", "feed_forward"):
+        alone = deepcopy(block)
+        for name in {"attention", "cross_attention", "feed_forward"} - {speaking}:
+            last = getattr(alone, name).outer if name == "feed_forward" else getattr(alone, name).output
+            torch.nn.init.zeros_(last.weight)
+            torch.nn.init.zeros_(last.bias)
+        parts.append(alone(x, context, keys_values, AttentionContext(source_mask)) - x)
+    return x + sum(parts)
+
+
+@wrong("5.2-d", "wrong for 3 of size 4")
+def heads_of_two(block, x, memory, target_mask, source_mask):
+    """Cuts d into pieces of two, whatever the block says."""
+    other = deepcopy(block)
+    for attention in (other.attention, other.cross_attention):
+        attention.n_heads = x.size(-1) // 2
+    return written_out("")(other, x, memory, target_mask, source_mask)
 
 
 # ------------------------------------------------------------------------------------------------------ 5.2-e: a batch
@@ -285,6 +389,57 @@ wrong("5.2-e", "stop when every row")(search("never_stops", stop="never"))
 wrong("5.2-e", "one call of the model a step")(search("one_by_one", one_by_one=True))
 wrong("5.2-e", "EOS ends an output")(search("cut_at_the_last", last_eos=True))
 wrong("5.2-e", "does not rule a token out")(search("zero_for_impossible", low=0.0))
+
+
+@right("5.2-e")
+def rows_leave(model, sources, max_length):
+    """A row that has ended leaves the batch."""
+    source, target = pad_sequences([[*s, EOS] for s in sources]), torch.full((len(sources), 1), BOS)
+    rows, there = [[] for _ in sources], list(range(len(sources)))
+    while there and target.size(1) <= max_length:
+        logits = model(source, target)[:, -1].clone()
+        logits[:, [PAD, BOS, MASK]] = -torch.inf
+        best = logits.argmax(dim=-1)
+        goes_on = best != EOS
+        there = [row for row, more in zip(there, goes_on.tolist(), strict=True) if more]
+        source, target = source[goes_on], torch.cat([target, best[:, None]], dim=1)[goes_on]
+        for row, written in zip(there, target.tolist(), strict=True):
+            rows[row] = written[1:]
+    return rows
+
+
+def feeding(name, change):
+    """Search with another source than the model should get."""
+
+    def greedy_batch(model, sources, max_length):
+        return search("")(lambda _, target: model(change(sources), target), sources, max_length)
+
+    greedy_batch.__name__ = name
+    return greedy_batch
+
+
+def padded_left(sources):
+    longest = max(map(len, sources))
+    return torch.tensor([[PAD] * (longest - len(s)) + [*s, EOS] for s in sources])
+
+
+wrong("5.2-e", "an EOS after each sentence")(feeding("source_without_eos", lambda s: pad_sequences(list(map(list, s)))))
+wrong("5.2-e", "padded on the left")(feeding("source_padded_left", padded_left))
+
+
+@wrong("5.2-e", "the parrot says each source again")
+def adds_one(model, sources, max_length):
+    return [[token + 1 for token in row] for row in search("")(model, sources, max_length)]
+
+
+@wrong("5.2-e", "at most max_length = 2")
+def one_token_less(model, sources, max_length):
+    return search("")(model, sources, max_length - 1)
+
+
+@wrong("5.2-e", "one output for each source")
+def first_source_only(model, sources, max_length):
+    return search("")(model, sources, max_length)[:1]
 
 
 # ----------------------------------------------------------------------------------------------- 5.2-f: a trained model

@@ -55,6 +55,31 @@ def divides_each(nats, tokens):
     return math.exp(sum(n * (a / n) for a, n in zip(nats, tokens, strict=True)) / sum(tokens))
 
 
+@right("5.3-a")
+def in_float32(nats, tokens):
+    return torch.exp(torch.tensor(nats).sum() / torch.tensor(tokens).sum())
+
+
+@wrong("5.3-a", "not of machines")
+def per_machine(nats, tokens):
+    return math.exp(sum(nats) / len(nats))
+
+
+@wrong("5.3-a", "if a weighted one")
+def weighted_perplexities(nats, tokens):
+    return sum(n * math.exp(a / n) for a, n in zip(nats, tokens, strict=True) if n) / sum(tokens)
+
+
+@wrong("5.3-a", "expected exp(19/13)")
+def not_divided(nats, tokens):
+    return math.exp(sum(nats))
+
+
+@wrong("5.3-a", "a part without tokens should change nothing")
+def at_least_one_token(nats, tokens):
+    return math.exp(sum(nats) / sum(max(1, n) for n in tokens))
+
+
 # ------------------------------------------------------------------------------------------ 5.3-b: early stopping
 
 
@@ -99,6 +124,26 @@ wrong("5.3-b", "not of the last")(stop("keeps_the_last", keep_last=True))
 wrong("5.3-b", "starts the count anew")(stop("never_reset", reset=False))
 wrong("5.3-b", "falling, but not below the best")(stop("counts_rises", rises=True))
 wrong("5.3-b", "the index counts from 0")(stop("from_one", from_one=True))
+
+
+@right("5.3-b")
+def in_an_array(losses, patience):
+    return np.array(by_minima(losses, patience))
+
+
+def telling(name, message, change):
+    def early_stop(losses, patience):
+        return change(losses, *by_minima(losses, patience))
+
+    early_stop.__name__ = name
+    wrong("5.3-b", message)(early_stop)
+
+
+telling("swapped", "the two numbers are swapped", lambda losses, n, best: (best, n))
+telling("index_of_the_last", "not the index of the last", lambda losses, n, best: (n - 1, best))
+telling("the_loss_itself", "not its loss", lambda losses, n, best: (n, losses[best]))
+telling("best_of_all", "never takes place", lambda losses, n, best: (n, int(np.argmin(losses))))
+telling("last_one_missed", "only fall never stop", lambda losses, n, best: (n - (n == 3 == len(losses)), best))
 
 
 # --------------------------------------------------------------------------------------------- 5.3-c: accumulation
@@ -148,6 +193,25 @@ wrong("5.3-c", "that were there before")(collect("not_cleared", clear_first=Fals
 def no_backward(model, batches):
     model.zero_grad()
     sum(model(*batch.inputs).sum() for batch in batches)
+
+
+@wrong("5.3-c", "the weights changed")
+def updates_too(model, batches):
+    collect("")(model, batches)
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+
+
+@wrong("5.3-c", "does the loop reach all")
+def first_piece_only(model, batches):
+    collect("")(model, batches[:1])
+
+
+@wrong("5.3-c", "should be the gradient of the mean loss per token")
+def by_positions(model, batches):
+    """Padding counts in the denominator."""
+    collect("", only_sum=True)(model, batches)  # fault 79
+    for parameter in model.parameters():
+        parameter.grad /= sum(batch.targets.numel() for batch in batches)
 
 
 # ------------------------------------------------------------------------------------------- 5.3-d: nats a sentence
@@ -206,3 +270,32 @@ def mean_length_times_mean_loss(model, tokenizer, pairs):
     mean_length = sum(len(target) + 1 for _, target in encoded) / len(pairs)
     alone = [evaluate(model, TokenBatches([pair], 4096)) for pair in encoded]
     return mean_length * sum(alone) / len(alone)
+
+
+@wrong("5.3-d", "is dropout off while you measure")
+def dropout_on(model, tokenizer, pairs):
+    batch = seq2seq_batch([tuple(map(tokenizer.encode, pair)) for pair in pairs])
+    with torch.no_grad():
+        logits = model(*batch.inputs).transpose(1, 2)
+    return cross_entropy(logits, batch.targets, ignore_index=IGNORE, reduction="sum").item() / len(pairs)
+
+
+def changed(name, message, change):
+    def nats_per_sentence(model, tokenizer, pairs):
+        return change(in_one_batch(model, tokenizer, pairs), tokenizer)
+
+    nats_per_sentence.__name__ = name
+    wrong("5.3-d", message)(nats_per_sentence)
+
+
+changed("in_bits", "that is in bits", lambda found, tokenizer: found / math.log(2))
+changed("without_minus", "−ln q is wanted", lambda found, tokenizer: -found)
+changed("with_bos", "EOS included", lambda found, tokenizer: found + math.log(tokenizer.vocab_size))
+
+
+@wrong("5.3-d", "padding counts")
+def with_padding(model, tokenizer, pairs):  # fault 83
+    batch = seq2seq_batch([tuple(map(tokenizer.encode, pair)) for pair in pairs])
+    with evaluating(model):
+        log_q = model(*batch.inputs).log_softmax(dim=-1)
+    return -log_q.gather(2, batch.targets.clamp(min=0)[..., None]).sum().item() / len(pairs)
