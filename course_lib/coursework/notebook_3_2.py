@@ -1,5 +1,6 @@
 """Checks of the exercises of notebook 3.2."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from course_lib.models import ModelConfig, Seq2Seq
 from course_lib.tokenizers import BOS, EOS, MASK, PAD
 
 Array = np.ndarray
+TOLERANCE = 1e-5  # an answer may come in float32
 
 
 @exercise("3.2-a")
@@ -35,7 +37,10 @@ def new_token_mask(answer: Callable[[int, int], Array]) -> None:
     expect(counts == [3, 4, 5], f"2 cached, 3 new: query i sees n_old + i + 1 keys, not {counts}")
     for n_old, n_new in ((7, 2), (1, 11), (5, 5)):
         rows = [[key <= n_old + query for key in range(n_old + n_new)] for query in range(n_new)]
-        expect(np.asarray(answer(n_old, n_new)).tolist() == rows, f"wrong for {n_old} cached and {n_new} new tokens")
+        expect(
+            np.asarray(answer(n_old, n_new)).tolist() == rows,
+            f"{n_old} cached, {n_new} new: as many keys as should be, but others. Do the cached ones come first?",
+        )
 
 
 def _toy_decoder(M: Array) -> Callable[[Array], Array]:
@@ -101,16 +106,19 @@ def grouped_attention(answer: Callable[[Array, Array, Array, Array], Array]) -> 
         q, k, v = random.normal(size=(h, T, size)), random.normal(size=(g, S, size)), random.normal(size=(g, S, size))
         allowed = np.ones((T, S), bool) if mask is None else mask
         found = array(answer(q.copy(), k.copy(), v.copy(), allowed.copy()), q.shape)
-        return same(found, _head_by_head(q, k, v, allowed), 1e-10)
+        return same(found, _head_by_head(q, k, v, allowed), TOLERANCE)
 
     expect(holds(1, 1, 3, 5, 7), "one head, no mask: softmax(q·k / √d_h) v; is the scale that of one head?")
     expect(holds(3, 3, 3, 5, 7), "g = h: has every head its own keys and values, and is the scale √d_h, whatever h?")
-    expect(holds(3, 1, 3, 5, 7), "g = 1: all heads share one head of keys and values")
+    expect(
+        holds(3, 1, 3, 5, 7), "g = 1: all heads share keys and values; each keeps its own query, and the scale is √d_h"
+    )
     expect(holds(6, 2, 3, 5, 7), "g = 2, h = 6: heads 0, 1, 2 form the first group: which heads are neighbours?")
     expect(
         holds(6, 2, 5, 5, 7, np.tri(5, dtype=bool)), "with a mask: does it act before the softmax, with True = may see?"
     )
-    expect(holds(10, 5, 2, 11, 3) and holds(6, 3, 4, 7, 5, np.tri(4, 7, 3, dtype=bool)), "wrong for other sizes")
+    other = holds(10, 5, 2, 11, 3) and holds(6, 3, 4, 7, 5, np.tri(4, 7, 3, dtype=bool))
+    expect(other, "right for groups of three, wrong for groups of two: how large is a group?")
 
 
 @exercise("3.2-d")
@@ -129,8 +137,8 @@ def window_step(answer: Callable[..., Array]) -> None:
         for t in range(n):
             now = slice(t, t + 1)
             found = array(answer(q[:, now], k[:, now], v[:, now], cache, window), (h, 1, size))
-            most = max(most, sum(np.size(a) for a in cache.values()))
-            if not same(found, expected[:, now], 1e-10):
+            most = max(most, sum(math.prod(np.shape(a)) for a in cache.values()))
+            if not same(found, expected[:, now], TOLERANCE):
                 return t, most
         return None, most
 
@@ -143,7 +151,7 @@ def window_step(answer: Callable[..., Array]) -> None:
     expect(
         first != 4, "wrong at step 4, where the window is full: does it hold 4 with the new one, and drop the *oldest*?"
     )
-    expect(first is None, f"wrong at step {first}")
+    expect(first is None, f"right when the window was first full, wrong at step {first}: does the oldest go each time?")
     expect(most <= 2 * 3 * 4 * 5, f"the cache held {most} numbers; 4 keys and 4 values of 3 heads of size 5 are enough")
     expect(steps(window=1)[0] is None, "a window of 1: each token sees itself alone")
 
@@ -152,11 +160,12 @@ def _model() -> Seq2Seq:
     """Large random weights: what it writes depends on every detail."""
     options = {"d_model": 32, "n_heads": 2, "n_encoder_layers": 1, "n_decoder_layers": 2, "d_ff": 20, "dropout": 0.0}
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(7)
+        torch.manual_seed(6)
         model = Seq2Seq(ModelConfig(29, **options)).double().requires_grad_(False)  # type: ignore[arg-type]
         for parameter in model.parameters():
             if parameter.dim() == 2:
                 torch.nn.init.normal_(parameter, std=0.5)
+        model.embedding.tokens.weight.mul_(0.2)  # small, or each token, EOS too, would only be repeated
     return model.eval()
 
 
@@ -178,9 +187,8 @@ def write_batch(answer: Callable[[dict[str, Array], Array, Array, int], list[lis
         except (ValueError, IndexError) as error:
             expect(len(sentences) == 1, f"an error when a row leaves: what kept its old number of rows? ({error})")
             raise
-        expect(
-            isinstance(rows, list) and len(rows) == len(sentences), f"return one list for each of {len(sentences)} rows"
-        )
+        expect(isinstance(rows, list | tuple), f"return a list of lists, not {type(rows).__name__}")
+        expect(len(rows) == len(sentences), f"{len(sentences)} rows should give as many lists, not {len(rows)}")
         return [[int(token) for token in row] for row in rows]
 
     def library(sentences: list[list[int]], longest: int, lift: dict[int, float]) -> list[list[int]]:
@@ -204,12 +212,14 @@ def write_batch(answer: Callable[[dict[str, Array], Array, Array, int], list[lis
     expect(
         together == library(sources, 9, never), "several rows that do not end: has each its own source, mask and cache?"
     )
-    sometimes = {EOS: 1.0}  # some rows end at once, some after a few steps, some never
+    sometimes = {EOS: 0.25}  # some rows end at once, some after a few steps, some never
     right = library(sources, 12, sometimes)
     found = write(sources, 12, sometimes)
     expect(not any(EOS in row for row in found), "EOS ends a row and is not part of it")
     lengths = [len(row) for row in found]
     expect(lengths != [max(lengths)] * len(lengths), "all rows have one length: each ends at its own EOS")
+    begun_right = all(row[: len(wanted)] == wanted for row, wanted in zip(found, right, strict=True))
+    expect(not begun_right or found == right, "a row goes on after its EOS: it should leave the batch")
     expect(
         found == right, "wrong when rows leave: do cache, source keys and values, and mask follow them, and the order?"
     )

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from course_lib.attention import AttentionContext
+from course_lib.batching import pad_sequences
 from course_lib.positions import sinusoidal
 from tests.coursework.answers import right, wrong
 
@@ -18,6 +19,11 @@ def by_the_largest(weights):
 @right("3.1-a")
 def by_sums(weights):
     return ~np.einsum("bhqk->bk", np.abs(weights)).astype(bool)
+
+
+@right("3.1-a")
+def as_a_tensor(weights):
+    return (torch.tensor(weights) == 0).all(dim=2).all(dim=1)
 
 
 @wrong("3.1-a", "did you look along the keys")
@@ -55,6 +61,22 @@ def keeps_heads(weights):
     return (weights == 0).all(axis=2)
 
 
+@wrong("3.1-a", "True or False")
+def as_numbers(weights):
+    return (weights == 0).all(axis=(1, 2)) * 1.0
+
+
+@wrong("3.1-a", "keys 3 and 4 of the first sentence")
+def one_key_at_most(weights):
+    most = weights.max(axis=(1, 2))
+    return (np.arange(most.shape[1]) == most.argmin(axis=1)[:, None]) & (most == 0)
+
+
+@wrong("3.1-a", "need padding stand at the end")
+def behind_the_last(weights):
+    return np.cumsum(weights.max(axis=(1, 2))[:, ::-1], axis=1)[:, ::-1] == 0
+
+
 # ------------------------------------------------------------------------------------------------------- 3.1-b: pooling
 
 
@@ -69,6 +91,11 @@ def sentence_by_sentence(outputs, real):
 def masked_tensor(outputs, real):
     x, r = torch.tensor(outputs), torch.tensor(real)[..., None]
     return x.masked_fill(~r, 0.0).sum(1) / r.sum(1).clamp(min=1)
+
+
+@right("3.1-b")
+def in_float32(outputs, real):
+    return masked_tensor(outputs.astype(np.float32), real)
 
 
 @wrong("3.1-b", "divided by S")
@@ -106,6 +133,22 @@ def a_sum(outputs, real):
     return np.where(real[..., None], outputs, 0).sum(axis=1)
 
 
+@wrong("3.1-b", "divided by their number")
+def one_more(outputs, real):
+    return np.where(real[..., None], outputs, 0).sum(axis=1) / (1 + real.sum(axis=1, keepdims=True))
+
+
+@wrong("3.1-b", "an empty row should give zeros")
+def empty_as_it_is(outputs, real):
+    real = real | ~real.any(axis=1, keepdims=True)
+    return sentence_by_sentence(outputs, real)
+
+
+@wrong("3.1-b", "was it replaced after the sum")
+def replaced_too_late(outputs, real):
+    return np.nan_to_num((outputs * real[..., None]).sum(axis=1)) / np.maximum(real.sum(axis=1, keepdims=True), 1)
+
+
 # --------------------------------------------------------------------------------------------------------- 3.1-c: costs
 
 
@@ -141,6 +184,20 @@ wrong("3.1-c", "both matrices of the feed-forward")(cost("one_feed_forward", fee
 wrong("3.1-c", "is the square of a sum taken")(cost("square_of_the_sum", square_of_sum=True))
 wrong("3.1-c", "costs as much as the longest")(cost("never_padded", pad=False))
 wrong("3.1-c", "should cost less: no padding")(cost("always_padded", always=True))
+wrong("3.1-c", "two matrices cost 2Sd")(cost("gated", feed=3))
+wrong("3.1-c", "yours is 4S²d")(cost("squares_twice", mixtures=4))
+wrong("3.1-c", "is each of the four d × d matrices counted once")(cost("one_projection", matrices=1))
+
+
+@wrong("3.1-c", "padded to what")
+def to_multiples_of_eight(lengths, d, f, padded):
+    longest = -(-max(lengths) // 8) * 8
+    return cost("")([longest] * len(lengths) if padded else lengths, d, f, False)
+
+
+@wrong("3.1-c", "has each sentence its own S")
+def mean_length(lengths, d, f, padded):
+    return cost("")(lengths if padded else [sum(lengths) / len(lengths)] * len(lengths), d, f, padded)
 
 
 # ------------------------------------------------------------------------------------------------------- 3.1-d: folding
@@ -154,6 +211,12 @@ def by_diagonal(W, b, gain, bias):
 @right("3.1-d")
 def by_einsum(W, b, gain, bias):
     return np.einsum("od,d->od", W, gain), np.einsum("od,d->o", W, bias) + b
+
+
+@right("3.1-d")
+def in_single_precision(W, b, gain, bias):
+    W, b, gain, bias = (torch.tensor(a, dtype=torch.float32) for a in (W, b, gain, bias))
+    return W * gain, torch.addmv(b, W, bias)
 
 
 @wrong("3.1-d", "Were rows scaled")
@@ -188,10 +251,21 @@ def transposed(W, b, gain, bias):
     return W * gain, b + W.T[: len(b)] @ bias if W.shape[0] == W.shape[1] else b
 
 
+@wrong("3.1-d", "return two arrays")
+def weight_only(W, b, gain, bias):
+    return W * gain
+
+
+@wrong("3.1-d", "right for a square W")
+def as_many_as_outputs(W, b, gain, bias):
+    n = len(b)
+    return W * gain, b + W[:, :n] @ bias[:n]
+
+
 # ------------------------------------------------------------------------------------------------------- 3.1-e: packing
 
 
-def packed(name, restart=True, apart=True, scale=True, norm=True, shift=0, causal=False, last_block=True):
+def packed(name, restart=True, apart=True, scale=True, norm=True, see="own", n_blocks=None):
     """One row for all sentences, with one thing changed."""
 
     @torch.no_grad()
@@ -203,13 +277,15 @@ def packed(name, restart=True, apart=True, scale=True, norm=True, shift=0, causa
         x = model.embedding.tokens.weight[torch.tensor([t for s in sentences for t in s])]
         x = (x * d**0.5 if scale else x) + sinusoidal(places, d).to(x)
         mask = owner[:, None] == owner if apart else torch.ones(len(owner), len(owner), dtype=torch.bool)
-        if causal:
-            mask = torch.ones_like(mask).tril()
+        if see == "own and before":
+            mask = mask.tril()
+        elif see == "own and later":
+            mask = owner[:, None] <= owner
         x = x[None]
-        for block in list(model.encoder)[: None if last_block else -1]:
+        for block in list(model.encoder)[:n_blocks]:
             x = block(x, AttentionContext(mask))
         x = (model.encoder_norm(x) if norm else x)[0].numpy()
-        return np.split(np.roll(x, shift, axis=0), np.cumsum(lengths)[:-1])
+        return np.split(x, np.cumsum(lengths)[:-1])
 
     encode_packed.__name__ = name
     return encode_packed
@@ -220,6 +296,20 @@ right("3.1-e")(packed("by_owner"))
 
 @right("3.1-e")
 @torch.no_grad()
+def by_walls(sentences, model):
+    """The mask as a matrix of blocks, positions counted from each wall, and a result in float32."""
+    lengths = [len(sentence) for sentence in sentences]
+    walls = torch.block_diag(*(torch.ones(n, n) for n in lengths)).bool()
+    places = walls.tril().sum(dim=1) - 1
+    x = torch.nn.functional.embedding(torch.tensor([t for s in sentences for t in s]), model.embedding.tokens.weight)
+    x = (x * x.shape[1] ** 0.5 + sinusoidal(places, x.shape[1]).to(x))[None]
+    for i in range(len(model.encoder)):
+        x = model.encoder[i](x, AttentionContext(walls))
+    return [part[0].float().numpy() for part in model.encoder_norm(x).split(lengths, dim=1)]
+
+
+@wrong("3.1-e", "one row should hold them all")
+@torch.no_grad()
 def one_by_one(sentences, model):
     return [model.encode(torch.tensor([sentence]))[0][0].numpy() for sentence in sentences]
 
@@ -228,7 +318,24 @@ wrong("3.1-e", "do positions start again at 0")(packed("positions_go_on", restar
 wrong("3.1-e", "can the sentences see each other")(packed("no_walls", apart=False))
 wrong("3.1-e", "embedding (√d)")(packed("not_scaled", scale=False))
 wrong("3.1-e", "or the final norm")(packed("no_final_norm", norm=False))
-wrong("3.1-e", "blocks, or the final norm")(packed("one_block_too_few", last_block=False))
+wrong("3.1-e", "blocks, or the final norm")(packed("one_block_too_few", n_blocks=-1))
+wrong("3.1-e", "see all of its own sentence")(packed("causal", see="own and before"))
+wrong("3.1-e", "do earlier sentences see later ones")(packed("half_a_wall", see="own and later"))
+wrong("3.1-e", "number of layers taken from it")(packed("always_two_blocks", n_blocks=2))
+
+
+@wrong("3.1-e", "is the row cut in the right places")
+def found_by_length(sentences, model):
+    """Two sentences of one length get the vectors of the second."""
+    found = {len(x): x for x in one_by_one(sentences, model)}
+    return [found[len(sentence)] for sentence in sentences]
+
+
+@wrong("3.1-e", "one row needs no padding")
+@torch.no_grad()
+def padded(sentences, model):
+    outputs = model.encode(pad_sequences(sentences))[0].numpy()
+    return [x[: len(s)] for x, s in zip(outputs, sentences, strict=True)]
 
 
 @wrong("3.1-e", "one vector per token")

@@ -20,6 +20,11 @@ def side_by_side(n_old, n_new):
     return np.hstack([np.ones((n_new, n_old), bool), np.tril(np.ones((n_new, n_new), bool))])
 
 
+@right("3.2-a")
+def as_a_tensor(n_old, n_new):
+    return torch.ones(n_new, n_old + n_new, dtype=torch.bool).tril(n_old)
+
+
 @wrong("3.2-a", "top left corner")
 def at_the_top_left(n_old, n_new):
     return np.tri(n_new, n_old + n_new, dtype=bool)
@@ -53,6 +58,26 @@ def hides(n_old, n_new):
 @wrong("3.2-a", "early rows see more")
 def transposed(n_old, n_new):
     return by_positions(n_old, n_new)[::-1, ::-1] if n_old == 0 else by_positions(n_old, n_new)
+
+
+@wrong("3.2-a", "rows are the 3 new tokens")
+def keys_by_queries(n_old, n_new):
+    return by_positions(n_old, n_new).T
+
+
+@wrong("3.2-a", "should be boolean")
+def in_numbers(n_old, n_new):
+    return np.tri(n_new, n_old + n_new, k=n_old)
+
+
+@wrong("3.2-a", "n_old + i + 1 keys")
+def all_behind_a_cache(n_old, n_new):
+    return by_positions(n_old, n_new) | (n_old > 0)
+
+
+@wrong("3.2-a", "Do the cached ones come first")
+def new_keys_in_front(n_old, n_new):
+    return np.hstack([np.tri(n_new, dtype=bool), np.ones((n_new, n_old), bool)])
 
 
 # ----------------------------------------------------------------------------------------------- 3.2-b: the leak
@@ -106,6 +131,17 @@ def changes_the_ids(decoder, tokens, V):
     return pairs
 
 
+@wrong("3.2-b", "return a set of pairs")
+def as_a_list(decoder, tokens, V):
+    return sorted(by_exclusive_or(decoder, tokens, V))
+
+
+@wrong("3.2-b", "one for each pair")
+def first_of_each_row(decoder, tokens, V):
+    return {(i, min(j for k, j in by_exclusive_or(decoder, tokens, V) if k == i))
+            for i in {i for i, _ in by_exclusive_or(decoder, tokens, V)}}  # fmt: skip
+
+
 # -------------------------------------------------------------------------------------------- 3.2-c: shared heads
 
 
@@ -114,12 +150,14 @@ def grouped(name, share="repeat", scale="head", after=False, hides=False):
 
     def attention(q, k, v, mask):
         h, g = len(q), len(k)
-        index = {"repeat": np.arange(h) // (h // g), "tile": np.arange(h) % g, "first": np.zeros(h, int)}[share]
+        index = {
+            "repeat": np.arange(h) // (h // g), "tile": np.arange(h) % g, "first": np.zeros(h, int),
+            "threes": np.arange(h) // (3 if g < h else 1),
+        }[share]  # fmt: skip
         k, v = k[index], v[index]
+        size = q.shape[2]
         scores = (
-            q
-            @ k.transpose(0, 2, 1)
-            / (q.shape[2] if scale == "head" else q.shape[2] * h if scale == "model" else 1) ** 0.5
+            q @ k.transpose(0, 2, 1) / {"head": size, "model": size * h, "group": size * h / g, "none": 1}[scale] ** 0.5
         )
         allowed = ~mask if hides and not mask.all() else mask
         if after:
@@ -144,12 +182,25 @@ def in_five_axes(q, k, v, mask):
     return torch.einsum("gits,gsd->gitd", weights, torch.tensor(v)).reshape(h, T, size)
 
 
+@right("3.2-c")
+def in_float32(q, k, v, mask):
+    return grouped("")(*(a.astype(np.float32) for a in (q, k, v)), mask)
+
+
 wrong("3.2-c", "which heads are neighbours")(grouped("every_gth", share="tile"))
 wrong("3.2-c", "has every head its own")(grouped("first_for_all", share="first"))
 wrong("3.2-c", "is the scale that of one head")(grouped("no_scale", scale="none"))
 wrong("3.2-c", "whatever h")(grouped("scale_of_the_model", scale="model"))
 wrong("3.2-c", "before the softmax")(grouped("mask_after", after=True))
 wrong("3.2-c", "True = may see")(grouped("mask_hides", hides=True))
+wrong("3.2-c", "the scale is √d_h")(grouped("scale_of_a_group", scale="group"))
+wrong("3.2-c", "how large is a group")(grouped("groups_of_three", share="threes"))
+
+
+@wrong("3.2-c", "each keeps its own query")
+def one_query_a_group(q, k, v, mask):
+    g, h = len(k), len(q)
+    return grouped("")(q.reshape(g, h // g, *q.shape[1:]).mean(axis=1).repeat(h // g, axis=0), k, v, mask)
 
 
 # ------------------------------------------------------------------------------------------------- 3.2-d: window
@@ -194,6 +245,16 @@ def ring(q, k, v, cache, window):
     return np.einsum("hqs,hsd->hqd", e / e.sum(axis=2, keepdims=True), cache["v"][:, :used])
 
 
+@right("3.2-d")
+def tensors(q, k, v, cache, window):
+    """PyTorch, in float32."""
+    q, k, v = (torch.tensor(a, dtype=torch.float32) for a in (q, k, v))
+    for name, new in (("k", k), ("v", v)):
+        cache[name] = torch.cat([*cache.get(name, torch.zeros(len(q), 0, q.shape[2])).split(1, dim=1), new], dim=1)
+        cache[name] = cache[name][:, -window:]
+    return torch.nn.functional.scaled_dot_product_attention(q, cache["k"], cache["v"])
+
+
 wrong("3.2-d", "one is missing")(forgetful("one_too_few", keep=-1))
 wrong("3.2-d", "drop the *oldest*")(forgetful("one_too_many", keep=1))
 wrong("3.2-d", "drop the *oldest*")(forgetful("keeps_the_oldest", newest=False))
@@ -201,6 +262,30 @@ wrong("3.2-d", "as key *and* as value")(forgetful("values_forgotten", values=Fal
 wrong("3.2-d", "Is the scale √d_h")(forgetful("no_scale", scale=False))
 wrong("3.2-d", "does it see itself")(forgetful("not_itself", itself=False))
 wrong("3.2-d", "as key *and* as value")(forgetful("keys_in_front", front=True))
+
+
+@wrong("3.2-d", "with room left")
+def newest_two(q, k, v, cache, window):
+    return forgetful("")(q, k, v, cache, 2)
+
+
+@wrong("3.2-d", "does the oldest go each time")
+def always_the_first_place(q, k, v, cache, window):
+    """A full cache gets the new token where the first one was, again and again."""
+    if cache and cache["k"].shape[1] == window > 1:
+        cache["k"], cache["v"] = cache["k"][:, 1:], cache["v"][:, 1:]
+        mixed = forgetful("")(q, k, v, cache, window)
+        cache["k"], cache["v"] = (np.roll(cache[name], 1, axis=1) for name in ("k", "v"))
+        return mixed
+    return forgetful("")(q, k, v, cache, window)
+
+
+@wrong("3.2-d", "a window of 1")
+def last_without_the_new(q, k, v, cache, window):
+    """Cuts before it adds: with a window of 1, -(window - 1) is 0, and nothing is cut."""
+    for name in cache:
+        cache[name] = cache[name][:, -(window - 1) :]
+    return forgetful("")(q, k, v, cache, 99)
 
 
 @wrong("3.2-d", "are enough")
@@ -254,7 +339,7 @@ def step(W, token, place, memory, mask, cache):
 
 
 def writing(name, cache_follows=True, memory_follows=True, mask_follows=True, forbidden=(PAD, BOS, MASK),
-            keep_eos=False, in_order=True, place=0, cut=0, use_mask=True, stale=False):  # fmt: skip
+            keep_eos=False, in_order=True, place=0, cut=0, use_mask=True, stale=False, leave=True):  # fmt: skip
     """A batch that shrinks, with one thing changed."""
 
     def write_batch(W, memory, source_real, max_length):
@@ -268,13 +353,14 @@ def writing(name, cache_follows=True, memory_follows=True, mask_follows=True, fo
             if keep_eos:
                 for row in rows[newest == EOS]:
                     written[row].append(EOS)
-            keep = newest != EOS
+            keep = newest != EOS if leave is True else newest >= 0
             for row, token in zip(rows[keep] if in_order else range(keep.sum()), newest[keep], strict=True):
-                written[row].append(int(token))
+                if token != EOS:
+                    written[row].append(int(token))
             rows, newest = rows[keep], newest[keep]
             if not len(rows):
                 break
-            memory = memory[keep] if memory_follows else memory[: keep.sum()]
+            memory = memory[keep] if memory_follows else memory[: keep.sum() if memory_follows is False else None]
             mask = mask[keep] if mask_follows else mask[: keep.sum()]
             cache = {k: v[keep] if cache_follows else v[: keep.sum()] for k, v in cache.items()}
         return written
@@ -301,3 +387,27 @@ wrong("3.2-e", "position t")(writing("positions_from_one", place=1))
 wrong("3.2-e", "cut after max_length")(writing("one_too_many", cut=1))
 wrong("3.2-e", "has each its own source, mask")(writing("padding_seen", use_mask=False))
 wrong("3.2-e", "the cache handed on")(writing("no_cache", stale=True))
+wrong("3.2-e", "goes on after its EOS")(writing("nobody_leaves", leave=False))
+wrong("3.2-e", "what kept its old number of rows")(writing("memory_stays", memory_follows=None))
+
+
+@wrong("3.2-e", "all rows have one length")
+def a_padded_block(W, memory, source_real, max_length):
+    rows = one_after_the_other(W, memory, source_real, max_length)
+    return [row + [PAD] * (max(map(len, rows)) - len(row)) for row in rows]
+
+
+@wrong("3.2-e", "should give as many lists")
+def only_the_finished(W, memory, source_real, max_length):
+    return [row for row in one_after_the_other(W, memory, source_real, max_length) if len(row) < max_length]
+
+
+@wrong("3.2-e", "return a list of lists")
+def by_row_number(W, memory, source_real, max_length):
+    return dict(enumerate(one_after_the_other(W, memory, source_real, max_length)))
+
+
+@wrong("3.2-e", "rows that end at once")
+def marks_empty_rows(W, memory, source_real, max_length):
+    rows = one_after_the_other(W, memory, source_real, max_length)
+    return rows if any(rows) else [[EOS] for _ in rows]
