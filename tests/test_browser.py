@@ -384,6 +384,53 @@ def test_a_slider_moves_by_keyboard_and_the_picture_follows(tab: Tab, screenshot
     panel.screenshot(path=screenshots / "masks, moved by keyboard.png")
 
 
+# What a reader sees of an explorer in each frame that the browser paints: pictures, and how high it all is.
+WATCH = """panel => {
+    const seen = window.seen = [];
+    const look = () => {
+        if (window.seen != seen) return;
+        seen.push([panel.querySelectorAll("svg").length, Math.round(panel.getBoundingClientRect().height)]);
+        requestAnimationFrame(look);
+    };
+    look();
+}"""
+
+
+def test_pictures_do_not_flicker_while_a_slider_moves(tab: Tab) -> None:
+    moved = 0
+    for name in EXPLORERS:
+        panel = tab.output(name).locator(".course-panel")
+        slider = panel.get_by_role("slider")
+        if slider.count() == 0:
+            continue
+        slider.first.focus()
+        tab.page.keyboard.press("Home")
+        tab.page.wait_for_timeout(200)
+        before = panel.locator("svg").first.inner_html()
+        panel.evaluate(WATCH)
+        for _ in range(6):
+            tab.page.keyboard.press("ArrowRight")
+        tab.page.wait_for_timeout(500)
+        seen = tab.page.evaluate("() => { const seen = window.seen; window.seen = null; return seen; }")
+        pictures, heights = zip(*seen, strict=True)
+        assert len(pictures) > 5
+        assert set(pictures) == {pictures[0]}, f"{name}: the picture was gone for a moment"
+        # A tree has a row for each beam, and so grows with them.
+        assert len(set(heights)) == 1 or name == "beam_tree", f"{name}: the page jumps, heights of {sorted(set(heights))} pixels"
+        moved += panel.locator("svg").first.inner_html() != before
+    assert moved >= 8
+
+
+def test_the_page_around_a_view_hears_the_wheel(tab: Tab) -> None:
+    """VS Code scrolls by what its page hears; a frame that kept the wheel to itself would stop the reader there."""
+    tab.output("head view").locator("iframe").hover()
+    tab.page.evaluate(
+        "() => { window.heard = 0; addEventListener('wheel', e => { window.heard += e.deltaY; }, {once: true}); }"
+    )
+    tab.page.mouse.wheel(0, 7)
+    tab.page.wait_for_function("window.heard == 7")
+
+
 def test_a_callback_takes_less_than_a_tenth_of_a_second(tab: Tab) -> None:
     times = json.loads(tab.output("times").inner_text())
     assert set(times) == set(EXPLORERS)

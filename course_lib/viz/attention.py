@@ -48,6 +48,8 @@ START = """(async () => {
     if (window.frameElement) window.frameElement.style.height = page.offsetHeight + 20 + "px";
   };
   new ResizeObserver(fit).observe(page);
+  // VS Code scrolls its notebooks itself, by the wheel events of their page, and hears none from inside a frame.
+  addEventListener("wheel", (event) => window.frameElement?.dispatchEvent(new WheelEvent("wheel", event)));
 })();"""
 
 

@@ -45,11 +45,13 @@ from course_lib.tokenizers import BOS, EOS, BPETokenizer, Tokenizer
 from course_lib.training import SCHEDULES, cross_entropy
 from course_lib.viz import svg
 
-# While the panel is there, the stored picture need not be; where the panel is not, neither is a message about that.
+# While the panel is there, the stored picture need not be (the first rule is Jupyter's, the second VS Code's); where
+# the panel is not, neither is a message about that.
 # A slider gets what ipywidgets does not give it: its name for screen readers, and the arrow keys, which the notebook
 # would take for itself.
 PAGE = """<style>
 .jp-OutputArea-child:has(.course-panel) + .jp-OutputArea-child .course-still {display: none}
+.cell_container:has(.course-panel) .course-still {display: none}
 .jp-OutputArea-child:not(:has(.course-panel)):has(+ .jp-OutputArea-child .course-still) {display: none}
 </style><script>
 document.currentScript.closest(".jp-OutputArea")?.addEventListener("focusin", ({target}) => {
@@ -58,6 +60,13 @@ document.currentScript.closest(".jp-OutputArea")?.addEventListener("focusin", ({
   target.setAttribute("data-lm-suppress-shortcuts", "true");
 });
 </script>"""
+
+
+class _Panel(VBox):
+    """Where widgets cannot be shown (VS Code before the cell is run, GitHub), a sentence stands in their place."""
+
+    def __repr__(self) -> str:
+        return "Run this cell for the controls; until then, the picture is as it was when the notebook was saved."
 
 
 class View(NamedTuple):
@@ -88,7 +97,7 @@ class Explorer:
             )
             control.observe(self._follow, names="value")
         row = Box(list(controls.values()), layout=Layout(flex_flow="row wrap", grid_gap="2px 14px"))
-        self.panel = VBox([HTML(f"<strong>{escape(question)}</strong>"), row, self.output])
+        self.panel = _Panel([HTML(f"<strong>{escape(question)}</strong>"), row, self.output])
         self.panel.add_class("course-panel")
         self._follow()
 
@@ -101,7 +110,8 @@ class Explorer:
             picture, sentence = self.view()
         except ValueError as error:
             picture, sentence = "", f"⚠ {error}"
-        self.output.value = f'{picture}<div role="status" aria-live="polite">{escape(sentence)}</div>'
+        room = "min-height: 2lh"  # so that the page does not jump where a longer sentence takes a second line
+        self.output.value = f'{picture}<div role="status" aria-live="polite" style="{room}">{escape(sentence)}</div>'
 
     def _ipython_display_(self) -> None:
         picture, sentence = self.view()
