@@ -101,23 +101,23 @@ class KeyValueCache:
 
     With a ``window`` no more than the last ``window`` tokens stay visible. When room runs out, what is still visible
     moves to twice the room: n steps copy O(n) vectors and not O(n²).
+
+    Attributes:
+        length: number of places kept, one for each token until :meth:`widen`.
     """
 
     def __init__(self, window: int | None = None) -> None:
         self.window = window
+        self.length = 0
+        self._width = 1  # places per token
         self._room: Tensor | None = None  # (2, rows, heads, capacity, d_head): keys, then values
         self._end = 0  # places filled so far
-
-    @property
-    def length(self) -> int:
-        """Number of tokens that are kept: all, or the last ``window``."""
-        return self._end if self.window is None else min(self._end, self.window)
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Add the keys and values of new tokens; return all that the new tokens may look at, in order."""
         rows, heads, new, d_head = keys.shape
         # The first new token is itself one of the ``window`` tokens it sees.
-        earlier = self.length if self.window is None else min(self.length, self.window - 1)
+        earlier = self.length if self.window is None else min(self.length, (self.window - 1) * self._width)
         if self._room is None or self._end + new > self._room.size(3):
             bigger = keys.new_empty(2, rows, heads, max(2 * (earlier + new), 16), d_head)
             if self._room is not None:
@@ -127,10 +127,15 @@ class KeyValueCache:
         self._room[0, :, :, self._end : end] = keys
         self._room[1, :, :, self._end : end] = values
         self._end = end
+        self.length = earlier + new if self.window is None else min(earlier + new, self.window * self._width)
         return self._room[0, :, :, start:end], self._room[1, :, :, start:end]
 
+    def widen(self, width: int) -> None:
+        """From now on every token comes in ``width`` versions, a place for each (the beams of one sentence)."""
+        self._width = width
+
     def select(self, rows: Tensor) -> None:
-        """Keep and reorder rows: row i becomes what row ``rows[i]`` was (surviving beams, unfinished sentences)."""
+        """Keep and reorder rows: row i becomes what row ``rows[i]`` was (those of unfinished sentences)."""
         if self._room is None:
             return
         _, _, heads, capacity, d_head = self._room.shape
@@ -190,15 +195,13 @@ class MultiHeadAttention(nn.Module):
         Args:
             x: ``(batch, query, d_model)``.
             context: mask, bias and rotation.
-            keys_values: of an encoder's output (encoder–decoder attention). If they have fewer rows than ``x``, each
-                of their rows serves the same number of consecutive rows of ``x`` (the beams of one sentence).
+            keys_values: of an encoder's output (encoder–decoder attention).
             cache: earlier keys and values; the new ones are added to it (self-attention only).
             record: if a list is given, the readable path runs and appends its weights ``(batch, heads, query, key)``.
 
         Returns:
             ``(batch, query, d_model)``.
         """
-        shape = x.shape
         if keys_values is None:
             query, keys, values = (self.split_heads(part) for part in self.query_key_value(x).chunk(3, dim=-1))
             if context.rotation is not None:
@@ -211,17 +214,13 @@ class MultiHeadAttention(nn.Module):
             query = self.split_heads(F.linear(x, weight[: self.d_model], bias[: self.d_model]))
             if context.rotation is not None:
                 query = rotate(query, *context.rotation)
-            if len(query) != len(keys):
-                # The beams of one sentence are so many queries to the same keys, which need not be copied:
-                # (inputs · beams, heads, 1, d_head) → (inputs, heads, beams, d_head)
-                query = query.unflatten(0, (len(keys), -1)).transpose(1, 2).flatten(2, 3)
         if record is None:
             mixed = fused_attention(query, keys, values, context.mask, context.bias)
         else:
             mixed, weights = scaled_dot_product_attention(query, keys, values, context.mask, context.bias)
             record.append(weights)
         # (batch, heads, query, d_head) → (batch, query, d_model)
-        return self.output(mixed.transpose(1, 2).reshape(shape))
+        return self.output(mixed.transpose(1, 2).flatten(2))
 
     # nn.Module types calls as Any; this keeps the type of forward.
     __call__ = cast("Callable[..., Tensor]", nn.Module.__call__)

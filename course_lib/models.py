@@ -240,6 +240,10 @@ def evaluating(model: object) -> Iterator[None]:
 class DecodingState:
     """Where a batch of unfinished outputs stands: one row per output, rows of one input next to each other.
 
+    The beams of one input are stored as a tree. Each step adds a place for every beam to one cache, which all of them
+    share, and ``ancestors`` says which places are a beam's own past. When beams are dropped and doubled, only that mask
+    changes; to give each beam a cache of its own would copy all of it at every step.
+
     Attributes:
         first: ``(rows,)`` token ids to feed to the first ``step``.
         width: rows per input: 1 until :meth:`expand` (the beams of a sentence).
@@ -248,9 +252,11 @@ class DecodingState:
     def __init__(self, first: Tensor, position: Tensor, caches: list[KeyValueCache], padded: bool = False) -> None:
         self.first = first
         self.width = 1
-        self.position = position  # (rows,): position of the token to come
+        self.position = position  # (inputs,): position of the token to come
         self.caches = caches  # one per layer
         self.padded = padded  # whether prompts of unequal lengths were padded, on the left
+        self.back = torch.arange(caches[0].length, 0, -1, device=first.device)  # (places,): how far before that token
+        self.ancestors: Tensor | None = None  # (inputs, width, places), once there are beams
         self.memory: list[tuple[Tensor, Tensor]] = []  # per layer: keys and values of the encoder's output
         self.memory_mask: Tensor | None = None
 
@@ -258,26 +264,43 @@ class DecodingState:
         """Give each input ``width`` rows instead of one."""
         if self.width != 1:
             raise ValueError(f"the rows were expanded before, by {self.width}")
-        rows = torch.arange(len(self.position), device=self.position.device).repeat_interleave(width)
-        self._select_outputs(rows)
         self.width = width
+        self.first = self.first.repeat_interleave(width)
+        self.ancestors = self.back.new_ones(len(self.position), width, len(self.back), dtype=torch.bool)
+        for cache in self.caches:
+            cache.widen(width)
 
     def select(self, rows: Tensor) -> None:
         """Row i becomes what row ``rows[i]`` was. Rows stay grouped by input, ``width`` for each input kept."""
-        inputs = rows[:: self.width] // self.width
-        if len(rows) != len(self.position) or not torch.equal(inputs, torch.arange(len(inputs), device=rows.device)):
-            self.memory = [
-                (keys.index_select(0, inputs), values.index_select(0, inputs)) for keys, values in self.memory
-            ]
-            if self.memory_mask is not None:
-                self.memory_mask = self.memory_mask[inputs]
-        self._select_outputs(rows)
-
-    def _select_outputs(self, rows: Tensor) -> None:
         self.first = self.first[rows]
-        self.position = self.position[rows]
+        inputs = rows[:: self.width] // self.width
+        if self.ancestors is not None:
+            self.ancestors = self.ancestors[inputs[:, None], rows.view(-1, self.width) % self.width]
+        if torch.equal(inputs, torch.arange(len(self.position), device=rows.device)):
+            return
+        self.position = self.position[inputs]
         for cache in self.caches:
-            cache.select(rows)
+            cache.select(inputs)
+        self.memory = [(keys.index_select(0, inputs), values.index_select(0, inputs)) for keys, values in self.memory]
+        if self.memory_mask is not None:
+            self.memory_mask = self.memory_mask[inputs]
+
+    def grow(self, window: int | None) -> Tensor | None:
+        """Make a place for the next token of each row; return which places it sees, ``(inputs, 1, width, places)``."""
+        width = self.width
+        kept = len(self.back) if window is None else min(len(self.back), (window - 1) * width)
+        self.back = torch.cat([self.back[len(self.back) - kept :], self.back.new_zeros(width)])
+        mask = None
+        if self.ancestors is not None:
+            itself = torch.eye(width, dtype=torch.bool, device=self.back.device).expand(len(self.position), -1, -1)
+            earlier = self.ancestors[:, :, self.ancestors.size(2) - kept :]
+            self.ancestors = mask = torch.cat([earlier, itself], dim=2)
+            if window is not None:  # a prompt has one place per token: more tokens may be kept than are in sight
+                mask = mask & (self.back < window)
+        if self.padded:  # places before the first token
+            real = (self.back <= self.position[:, None])[:, None, :]
+            mask = real if mask is None else mask & real
+        return None if mask is None else mask[:, None]
 
 
 class Generator(Model):
@@ -298,17 +321,15 @@ class Generator(Model):
         Returns:
             Logits ``(rows, vocab_size)``.
         """
-        length = state.caches[0].length + 1
-        if self.config.window is not None:
-            length = min(length, self.config.window)
-        # The cache is filled to the right: its last column is the present token, places before the first are padding.
-        back = torch.arange(length - 1, -1, -1, device=tokens.device)
-        key_positions = state.position[:, None] - back
-        mask = (key_positions >= 0)[:, None, None, :] if state.padded else None
+        mask = state.grow(self.config.window)
+        positions = state.position[:, None]
         longest = int(state.position.max()) + 1
-        x, context = self._embed_at(tokens[:, None], state.position[:, None], key_positions, longest, mask)
-        logits = self.head(self._run_step(x, context, state)).squeeze(1)
+        # The beams of an input are so many queries to the keys that they share.
+        x = tokens.view(len(positions), -1)
+        x, context = self._embed_at(x, positions.expand_as(x), positions - state.back, longest, mask)
+        logits = self.head(self._run_step(x, context, state)).flatten(0, 1)
         state.position = state.position + 1
+        state.back = state.back + 1
         return logits
 
     def _run_step(self, x: Tensor, context: AttentionContext, state: DecodingState) -> Tensor:
