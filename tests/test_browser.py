@@ -416,7 +416,9 @@ def test_pictures_do_not_flicker_while_a_slider_moves(tab: Tab) -> None:
         assert len(pictures) > 5
         assert set(pictures) == {pictures[0]}, f"{name}: the picture was gone for a moment"
         # A tree has a row for each beam, and so grows with them.
-        assert len(set(heights)) == 1 or name == "beam_tree", f"{name}: the page jumps, heights of {sorted(set(heights))} pixels"
+        assert len(set(heights)) == 1 or name == "beam_tree", (
+            f"{name}: the page jumps, heights of {sorted(set(heights))} pixels"
+        )
         moved += panel.locator("svg").first.inner_html() != before
     assert moved >= 8
 
