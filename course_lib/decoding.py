@@ -59,7 +59,7 @@ class Hypothesis:
 
 
 def greedy(
-    model: Writer, inputs: Sequence[Sequence[int]], max_length: int | None = None, batch_tokens: int = 8192
+    model: Writer, inputs: Sequence[Sequence[int]], max_length: int | None = None, batch_tokens: int = 16384
 ) -> list[list[int]]:
     """Take the most probable token at each step until it is EOS.
 
@@ -84,7 +84,7 @@ def sample(
     top_k: int | None = None,
     top_p: float = 1.0,
     max_length: int | None = None,
-    batch_tokens: int = 8192,
+    batch_tokens: int = 16384,
 ) -> list[list[int]]:
     """Draw each token at random from :func:`sampling_probabilities`, until it is EOS.
 
@@ -220,7 +220,7 @@ def beam_search(
     beam_size: int = 4,
     length_penalty: float = 1.0,
     max_length: int | None = None,
-    batch_tokens: int = 8192,
+    batch_tokens: int = 16384,
 ) -> list[list[Hypothesis]]:
     """Keep the ``beam_size`` most probable unfinished outputs at each step, instead of one.
 
@@ -424,7 +424,8 @@ def _continuations(logits: Tensor, log_probs: Tensor, at_limit: Tensor) -> tuple
     """
     n_inputs, k = log_probs.shape
     # Log-probabilities are logits − log Σ exp(logits): the subtraction can wait until few candidates are left.
-    normaliser = logits.logsumexp(dim=-1, keepdim=True)
+    # In pieces that stay in the processor's cache between one pass over them and the next.
+    normaliser = torch.cat([rows.logsumexp(dim=-1, keepdim=True) for rows in logits.split(16)])
     logits[:, NEVER_WRITTEN] = -torch.inf
     if at_limit.any():
         rows = at_limit.repeat_interleave(k)
@@ -433,7 +434,21 @@ def _continuations(logits: Tensor, log_probs: Tensor, at_limit: Tensor) -> tuple
         logits[rows, EOS] = end
     # Of one beam, no more than k tokens besides EOS can be among those that go on.
     n_tokens = min(k + 1, logits.size(1))
-    best, tokens = logits.topk(n_tokens, dim=-1)
+    best, tokens = _largest(logits, n_tokens)
     totals = (best - normaliser).view(n_inputs, k, n_tokens) + log_probs[:, :, None]
     totals, order = totals.flatten(1).topk(2 * k, dim=-1)
     return totals, order // n_tokens, tokens.view(n_inputs, -1).gather(1, order)
+
+
+def _largest(x: Tensor, k: int, block: int = 64) -> tuple[Tensor, Tensor]:
+    """``x.topk(k)`` of rows ``(rows, n)``, in half the time: the largest lie in the k blocks of largest maximum."""
+    n_blocks = x.size(1) // block
+    if n_blocks <= k:
+        return x.topk(k, dim=-1)
+    whole = n_blocks * block
+    blocks = x[:, :whole].unflatten(1, (n_blocks, block)).amax(dim=2).topk(k, dim=-1).indices
+    inside = torch.arange(block, device=x.device)
+    rest = torch.arange(whole, x.size(1), device=x.device).expand(len(x), -1)
+    indices = torch.cat([(blocks[:, :, None] * block + inside).flatten(1), rest], dim=1)
+    values, order = x.gather(1, indices).topk(k, dim=-1)
+    return values, indices.gather(1, order)

@@ -10,7 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from course_lib.decoding import Hypothesis, beam_search, greedy, sample, sampling_probabilities, stream, translate
+from course_lib.decoding import (
+    Hypothesis,
+    _largest,
+    beam_search,
+    greedy,
+    sample,
+    sampling_probabilities,
+    stream,
+    translate,
+)
 from course_lib.models import CausalLM, Generator, ModelConfig, Seq2Seq
 from course_lib.tokenizers import BOS, EOS, MASK, PAD, UNK, BPETokenizer, CharacterTokenizer, WordTokenizer
 
@@ -92,6 +101,17 @@ def test_max_length_cuts() -> None:
     assert greedy(endless, [[B], [B, B]], max_length=3) == [[A] * 3, [A] * 3]
     assert len(endless.rows) == 3
     assert [len(tokens) for tokens in greedy(endless, [[B] * 3, [], [B] * 20])] == [16, 10, 50]  # 2 n + 10
+
+
+@pytest.mark.parametrize("n", [5, 64, 383, 384, 400, 1000])
+def test_the_largest_by_blocks_are_those_of_topk(n: int) -> None:
+    x = torch.randn(50, n, generator=torch.Generator().manual_seed(n))
+    x[0], x[1], x[2] = -torch.inf, x[1].sort().values, x[2].sort(descending=True).values
+    x[0, n // 2] = 0.0  # a row at its limit: one token is left
+    values, indices = _largest(x, 5)
+    torch.testing.assert_close(values, x.topk(5).values, rtol=0, atol=0)
+    torch.testing.assert_close(x.gather(1, indices), values, rtol=0, atol=0)
+    assert all(len(set(row)) == 5 for row in indices.tolist())
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 40, 8192])
