@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 
 from course_lib import experiments
 from course_lib.checkpoints import load_model
@@ -13,7 +14,7 @@ from course_lib.datasets import STORIES, Corpus, load
 from course_lib.experiments import language_models, recording, translation
 from course_lib.experiments.language_models import Key, LanguageModel
 from course_lib.models import CausalLM, ModelConfig
-from course_lib.tokenizers import WordTokenizer, load_tokenizer
+from course_lib.tokenizers import BOS, EOS, CharacterTokenizer, WordTokenizer, load_tokenizer
 from course_lib.training import Trainer, evaluate
 
 WORDS = {"one": "eins", "two": "zwei", "three": "drei", "four": "vier", "five": "fünf"}
@@ -239,6 +240,30 @@ def test_what_the_tokeniser_does_not_know_is_no_score() -> None:
         language_models.score_language_model(model, tokenizer, corpus, Key("two", "en", "causal", 1))
 
 
+def test_minimal_pairs_are_judged_by_the_total_of_each_text() -> None:
+    texts = ["ab", "ba", "abab", "b"]
+    tokenizer = CharacterTokenizer.train(texts)
+    torch.manual_seed(3)
+    model = CausalLM(ModelConfig(tokenizer.vocab_size, d_model=8, n_heads=2, d_ff=8, n_decoder_layers=1))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter)
+
+    def total(text: str) -> float:  # token by token, each text alone
+        tokens = [BOS, *tokenizer.encode(text), EOS]
+        with torch.no_grad():
+            steps = model(torch.tensor([tokens[:-1]])).double().log_softmax(dim=-1)[0]
+        return sum(float(step[token]) for step, token in zip(steps, tokens[1:], strict=True))
+
+    better, worse = (["ab", "b", "abab"], ["ba", "ab", "b"])
+    columns = {"test": {"en": better, "unacceptable": worse, "paradigm": ["x", "y", "x"]}}
+    found = language_models.score_minimal_pairs(model, tokenizer, Corpus("pairs", ("en",), "", "", "", columns))
+    right = [total(a) > total(b) for a, b in zip(better, worse, strict=True)]
+    assert 0 < sum(right) < 3  # or nothing would be tested
+    assert found == {
+        "blimp": round(sum(right) / 3, 4), "blimp/x": (right[0] + right[2]) / 2, "blimp/y": float(right[1])
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -286,9 +311,13 @@ def test_recorded_language_models_belong_to_the_recipes(path: Path) -> None:
 SHIPPED = [key for key, recipe in language_models.LANGUAGE_MODELS.items() if recipe.ship]
 
 
+def shipped_paths(key: Key) -> tuple[Path, Path]:
+    return language_models.checkpoint_paths(key.objective, key.corpus, key.language, key.minutes)
+
+
 def test_one_recipe_for_each_shipped_model() -> None:
-    assert len({key[:3] for key in SHIPPED}) == len(SHIPPED)
-    files = {path for key in SHIPPED for path in language_models.checkpoint_paths(key.objective, *key[:2])}
+    assert len({shipped_paths(key)[0] for key in SHIPPED}) == len(SHIPPED)
+    files = {path for key in SHIPPED for path in shipped_paths(key)}
     assert files == set(recording.CHECKPOINTS.iterdir())
     assert max(path.stat().st_size for path in files) < 4e6
 
@@ -297,7 +326,7 @@ def test_one_recipe_for_each_shipped_model() -> None:
 def test_shipped_models_score_what_was_recorded(key: Key) -> None:
     """The model of another run or recipe would not."""
     result = json.loads(language_models.result_path(key).read_text(encoding="utf-8"))
-    model_path, tokenizer_path = language_models.checkpoint_paths(key.objective, *key[:2])
+    model_path, tokenizer_path = shipped_paths(key)
     model, tokenizer = load_model(model_path), load_tokenizer(tokenizer_path)
     recipe = language_models.LANGUAGE_MODELS[key]
     assert model.config == ModelConfig(tokenizer.vocab_size, **recipe.model)

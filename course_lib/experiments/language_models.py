@@ -1,6 +1,7 @@
 """Language models: ``python -m course_lib experiment language-model --corpus microworld/stories --minutes 36``.
 
-Recipes whose models the notebooks use also ship them: ``pretrained("causal")`` loads the model and its tokeniser.
+Recipes whose models the notebooks use also ship them: ``pretrained("causal")`` loads the model and its tokeniser,
+``pretrained("causal", minutes=60)`` the one that was trained longest.
 """
 
 import math
@@ -11,12 +12,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
-from course_lib.batching import Batch, TokenBatches, causal_batch
+from course_lib.batching import IGNORE, Batch, TokenBatches, causal_batch
 from course_lib.checkpoints import load_model, save_model
 from course_lib.datasets import STORIES, Corpus, load
 from course_lib.experiments import recording
-from course_lib.models import CausalLM, MaskedLM, Model, ModelConfig, Seq2Seq
+from course_lib.models import CausalLM, MaskedLM, Model, ModelConfig, Seq2Seq, evaluating
 from course_lib.pretraining import Masking, SpanCorruption
 from course_lib.tokenizers import (
     UNK,
@@ -84,11 +86,12 @@ LANGUAGE_MODELS: dict[Key, LanguageModel] = {
     Key(STORIES, "en", "masked", 2): _small(n_encoder_layers=3),
     Key(STORIES, "en", "span", 2): _small(n_encoder_layers=2, n_decoder_layers=2),
     # How near can a model come to the floor? With so many stories that none need be learned by heart.
-    Key(STORIES, "en", "causal", 36): _stories(
-        {"d_model": 96, "n_heads": 6, "n_decoder_layers": 4, "d_ff": 384},
-        384,
-        {"steps": 40_000, "lr": 4e-3, "average_decay": 0.998, "validate_every": 2000},
-        options={"train": 80_000},
+    Key(STORIES, "en", "causal", 60): _stories(
+        {"d_model": 128, "n_heads": 8, "n_decoder_layers": 4, "d_ff": 512},
+        768,
+        {"steps": 50_000, "lr": 3e-3, "average_decay": 0.999, "validate_every": 2500},
+        options={"train": 400_000},
+        ship=True,
     ),
     # Batches hold the longest text, so that every one is learned from.
     Key("chinese-poetry", "zh", "causal", 4): LanguageModel(
@@ -113,7 +116,8 @@ class Run:
     ``scores`` holds, of the test split, "nats_per_token": of the tokens that are to be predicted. A causal model must
     predict all of them and the end of each text, so for it there are also "bits_per_character" and "bits_per_byte" (of
     UTF-8), which compare across tokenisers; and on the stories "floor", the exact value of nats_per_token that no model
-    can beat but by luck, and "excess_percent", how far above it the model is.
+    can beat but by luck, and "excess_percent", how far above it the model is. Of a causal model of real English there
+    is also "blimp": see :func:`score_minimal_pairs`.
     """
 
     seed: int
@@ -162,7 +166,12 @@ def train_language_model(
 
     An interrupted training goes on where it was, from a checkpoint in the folder runs.
     """
-    tokenizer = train_tokenizer(corpus, key.language, recipe.tokens)
+    # The models that are shipped for one corpus and language share a tokeniser: that of the first.
+    _, shared = checkpoint_paths(key.objective, key.corpus, key.language)
+    if recipe.ship and shared.exists():
+        tokenizer = load_tokenizer(shared)
+    else:
+        tokenizer = train_tokenizer(corpus, key.language, recipe.tokens)
 
     def encoded(split: str) -> list[list[int]]:
         return [tokenizer.encode(text) for text in corpus.texts(split, key.language)]
@@ -220,6 +229,41 @@ def score_language_model(
     return {name: round(score, 4) for name, score in scores.items()}
 
 
+@torch.no_grad()
+def score_minimal_pairs(model: CausalLM, tokenizer: Tokenizer, corpus: Corpus) -> dict[str, float]:
+    """How often the model tells what can be said from what cannot: by giving it the higher total probability.
+
+    Args:
+        model: of real English; nothing is trained.
+        tokenizer: of the model.
+        corpus: ``load("blimp")`` (Warstadt et al. 2020); a coin would be right in half of its pairs.
+
+    Returns:
+        The share of pairs judged rightly, "blimp" of all and "blimp/…" of each paradigm.
+    """
+
+    def log_probs(texts: list[str]) -> Tensor:
+        sequences = [tokenizer.encode(text) for text in texts]
+        order = sorted(range(len(texts)), key=lambda i: len(sequences[i]))
+        totals = torch.empty(len(texts), dtype=torch.float64)
+        for start in range(0, len(order), 64):
+            rows = order[start : start + 64]
+            batch = causal_batch([sequences[i] for i in rows])
+            log_q = model(*batch.inputs).log_softmax(dim=-1)
+            chosen = log_q.gather(2, batch.targets.clamp(min=0)[:, :, None]).squeeze(2)
+            totals[rows] = chosen.masked_fill(batch.targets == IGNORE, 0.0).double().sum(dim=1)
+        return totals
+
+    with evaluating(model):
+        right = log_probs(corpus.texts("test", "en")) > log_probs(corpus.column("test", "unacceptable"))
+    paradigms = corpus.column("test", "paradigm")
+    scores = {"blimp": float(right.double().mean())}
+    for paradigm in dict.fromkeys(paradigms):
+        judged = right[torch.tensor([name == paradigm for name in paradigms])]
+        scores[f"blimp/{paradigm}"] = float(judged.double().mean())
+    return {name: round(score, 4) for name, score in scores.items()}
+
+
 def result_path(key: Key) -> Path:
     """Where a result is recorded."""
     return recording.result_path("language-model", key.corpus, key.language, key.objective, f"{key.minutes:g}")
@@ -230,19 +274,25 @@ def _unfinished(key: Key, seed: int) -> Path:
     return recording.RUNS / f"{result_path(key).stem}-{seed}.safetensors"
 
 
-def checkpoint_paths(objective: str, corpus: str = STORIES, language: str = "en") -> tuple[Path, Path]:
-    """Where the shipped model and its tokeniser lie; all objectives of one corpus and language share the tokeniser."""
+def checkpoint_paths(
+    objective: str, corpus: str = STORIES, language: str = "en", minutes: float = 2
+) -> tuple[Path, Path]:
+    """Where the shipped model and its tokeniser lie; all models of one corpus and language share the tokeniser."""
     name = f"{corpus.replace('/', '-')}-{language}"
-    return recording.CHECKPOINTS / f"{name}-{objective}.safetensors", recording.CHECKPOINTS / f"{name}-tokenizer.json"
+    longer = "" if minutes <= 2 else f"-{minutes:g}"
+    model = recording.CHECKPOINTS / f"{name}-{objective}{longer}.safetensors"
+    return model, recording.CHECKPOINTS / f"{name}-tokenizer.json"
 
 
-def pretrained(objective: str, corpus: str = STORIES, language: str = "en") -> tuple[Model, Tokenizer]:
-    """A shipped model, ready to be used, and its tokeniser.
+def pretrained(
+    objective: str, corpus: str = STORIES, language: str = "en", minutes: float = 2
+) -> tuple[Model, Tokenizer]:
+    """A shipped model, ready to be used, and its tokeniser; ``minutes`` as in its recipe.
 
     Raises:
         ValueError: if there is none.
     """
-    model_path, tokenizer_path = checkpoint_paths(objective, corpus, language)
+    model_path, tokenizer_path = checkpoint_paths(objective, corpus, language, minutes)
     if not model_path.exists():
         known = ", ".join(path.stem for path in sorted(recording.CHECKPOINTS.glob("*.safetensors")))
         raise ValueError(f"no model {model_path.stem!r} is shipped; there is {known}")
@@ -273,8 +323,10 @@ def run_language_model(key: Key, seeds: Sequence[int], progress: bool = True) ->
     def run_seed(seed: int) -> recording.Run:
         model, tokenizer, run = train_language_model(corpus, key, recipe, seed, progress)
         run.scores = score_language_model(model, tokenizer, corpus, key)
+        if isinstance(model, CausalLM) and key.language == "en" and key.corpus != STORIES:
+            run.scores |= score_minimal_pairs(model, tokenizer, load("blimp"))
         if recipe.ship and seed == 0:
-            model_path, tokenizer_path = checkpoint_paths(key.objective, key.corpus, key.language)
+            model_path, tokenizer_path = checkpoint_paths(key.objective, key.corpus, key.language, key.minutes)
             model_path.parent.mkdir(parents=True, exist_ok=True)
             save_model(model_path, model)
             tokenizer.save(tokenizer_path)
