@@ -1,11 +1,13 @@
 """Fine-tuning a real encoder; where its package is not installed only the sentence that names the cure is tested."""
 
 import importlib.util
+import json
+import statistics
 
 import pytest
 import torch
 
-from course_lib.experiments import reviews
+from course_lib.experiments import recording, reviews
 from course_lib.experiments.finetuning import Example
 
 INSTALLED = importlib.util.find_spec(reviews.PACKAGE) is not None
@@ -59,3 +61,10 @@ def test_padding_changes_nothing():
 def test_an_unknown_method_is_told():
     with pytest.raises(ValueError, match="method must be one of"):
         reviews.fit(*reviews.load_encoder(), EXAMPLES, "magic")
+
+
+def test_what_was_recorded_belongs_to_the_recipe() -> None:
+    result = json.loads(recording.result_path("reviews", reviews.CORPUS).read_text(encoding="utf-8"))
+    assert {name: result["recipe"][name] for name in reviews.RECIPE} == recording.as_json(reviews.RECIPE)
+    for name, mean in result["mean"].items():
+        assert mean == pytest.approx(statistics.mean(run["scores"][name] for run in result["runs"]), abs=6e-5)
