@@ -1,4 +1,4 @@
-"""Language models: ``python -m course_lib experiment language-model --corpus microworld/stories --minutes 36``.
+"""Language models: ``python -m course_lib experiment language-model --corpus microworld/stories --minutes 60``.
 
 Recipes whose models the notebooks use also ship them: ``pretrained("causal")`` loads the model and its tokeniser,
 ``pretrained("causal", minutes=60)`` the one that was trained longest.
@@ -279,7 +279,7 @@ def checkpoint_paths(
 ) -> tuple[Path, Path]:
     """Where the shipped model and its tokeniser lie; all models of one corpus and language share the tokeniser."""
     name = f"{corpus.replace('/', '-')}-{language}"
-    longer = "" if minutes <= 2 else f"-{minutes:g}"
+    longer = "" if minutes <= 2 else f"-{minutes:g}"  # those trained in the time of a notebook need no number
     model = recording.CHECKPOINTS / f"{name}-{objective}{longer}.safetensors"
     return model, recording.CHECKPOINTS / f"{name}-tokenizer.json"
 
