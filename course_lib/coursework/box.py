@@ -251,14 +251,18 @@ class Box:
             return "the kernel ended: by os._exit, by a crash, or because it used more time or memory than allowed"
         if now > self._ends:
             return f"all cells together took more than {self.limits.seconds:g} seconds"
+        if self._memory(shared_once=False) > self.limits.memory and self._memory(shared_once=True) > self.limits.memory:
+            return f"more than {self.limits.memory / 2**30:.1f} GB of memory"
+        return None
+
+    def _memory(self, shared_once: bool) -> int:
+        """Bytes of all processes together; telling what they share, as after a fork, takes the system far longer."""
         used = 0
         with contextlib.suppress(psutil.NoSuchProcess):
             for process in psutil.Process(self._process.pid).children(recursive=True):
-                with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                    used += process.memory_info().rss
-        if used > self.limits.memory:
-            return f"more than {self.limits.memory / 2**30:.1f} GB of memory"
-        return None
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    used += process.memory_full_info().pss if shared_once else process.memory_info().rss
+        return used
 
     def _end(self, result: Result, reason: str) -> Result:
         self.reason = result.reason = reason

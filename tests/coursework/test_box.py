@@ -163,8 +163,25 @@ try:
             os._exit(0)
 except OSError as error:
     print(made, error)"""
-    made, said = printed(small.run(code)).split(maxsplit=1)
+    result = small.run(code)
+    made, said = printed(result).split(maxsplit=1)
     assert int(made) < SMALL.processes and "temporarily unavailable" in said
+    assert result.reason is None
+
+
+def test_memory_that_processes_share_counts_once():
+    code = """import os, time
+x = bytearray(b"x") * (3 * 10**8)
+for _ in range(6):
+    if os.fork() == 0:
+        y = sum(x[:: 4096])  # touches each page
+        time.sleep(2)
+        os._exit(0)
+time.sleep(2)
+print("done")"""
+    with Box(Limits(cell_seconds=40, seconds=60, memory=2**30, processes=40)) as opened:
+        result = opened.run(code)
+    assert result.reason is None and printed(result) == "done\n"
 
 
 def test_a_fork_bomb_stays_in_the_box(small):
