@@ -19,6 +19,21 @@ def _generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+# How the derivatives of all that fetches rows by an index are called.
+INDEXING = ("Index", "Embedding", "Gather", "Take", "Select", "Unbind")
+
+
+def _operations(result: Tensor) -> set[str]:
+    """The names of the operations that led to a result."""
+    waiting, seen = [result.grad_fn], set()
+    while waiting:
+        operation = waiting.pop()
+        if operation is not None and operation not in seen:
+            seen.add(operation)
+            waiting += [before for before, _ in operation.next_functions]
+    return {operation.name() for operation in seen}
+
+
 @exercise("5.2-a")
 def lookup(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """The shape, the factor, the rows; then an id that is the last, and the gradient."""
@@ -36,6 +51,10 @@ def lookup(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     weights = torch.randn(7, 3, requires_grad=True, generator=_generator(1))
     found = answer(torch.tensor([[6, 6]]), weights)
     expect(found.requires_grad, "no gradient flows back to the matrix: is it copied or detached?")
+    expect(
+        not any(name.startswith(INDEXING) for name in _operations(found)),
+        "the rows are fetched by an index; here they should come out of a product with one-hot vectors",
+    )
     (gradient,) = torch.autograd.grad(found.sum(), weights)
     expect(not gradient[:6].any(), "the gradient should reach only the rows that occur")
     expect(same(gradient[6], [2 * 3**0.5] * 3, 1e-6), "a token that occurs twice gets twice the gradient, √d times")

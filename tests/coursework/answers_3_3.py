@@ -632,6 +632,11 @@ def divided_afterwards(model, batches, config):
         model.zero_grad()
 
 
+@wrong("3.3-e", "that is the Trainer")
+def by_the_trainer(model, batches, config):
+    training.Trainer(model, batches, config, progress=False).run()
+
+
 wrong("3.3-e", "not a copy of it")(loop("trains_a_copy", copied=True))
 wrong("3.3-e", "but not for biases and gains")(loop("rate_of_one_group", rate_of="first group"))
 wrong("3.3-e", "but not for biases and gains")(loop("decay_of_the_package_in_one_group", decay="first group"))

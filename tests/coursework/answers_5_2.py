@@ -55,6 +55,16 @@ def ends_at_the_largest(ids, matrix):
     return torch.nn.functional.one_hot(ids).to(matrix.dtype) @ matrix
 
 
+@wrong("5.2-a", "fetched by an index")
+def by_index(ids, matrix):
+    return matrix[ids] * matrix.size(1) ** 0.5
+
+
+@wrong("5.2-a", "fetched by an index")
+def row_by_row(ids, matrix):
+    return torch.stack([torch.stack([matrix[i] for i in row]) for row in ids.tolist()]) * matrix.size(1) ** 0.5
+
+
 @wrong("5.2-a", "copied or detached")
 def detached(ids, matrix):
     return by_comparison(ids, matrix.detach())
