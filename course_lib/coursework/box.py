@@ -261,7 +261,7 @@ class Box:
         with contextlib.suppress(psutil.NoSuchProcess):
             for process in psutil.Process(self._process.pid).children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    used += process.memory_full_info().pss if shared_once else process.memory_info().rss
+                    used += _memory_of(process, shared_once)
         return used
 
     def _end(self, result: Result, reason: str) -> Result:
@@ -269,6 +269,13 @@ class Box:
         self._process.kill()
         self._process.wait()
         return result
+
+
+def _memory_of(process: psutil.Process, shared_once: bool) -> int:
+    if shared_once:
+        with contextlib.suppress(psutil.AccessDenied):  # a process may hide what it shares: then all is its own
+            return int(process.memory_full_info().pss)
+    return int(process.memory_info().rss)
 
 
 def _folders(path: Path) -> list[str]:
