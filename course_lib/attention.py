@@ -96,6 +96,16 @@ class AttentionContext(NamedTuple):
     rotation: tuple[Tensor, Tensor] | None = None
 
 
+def move_rows(x: Tensor, rows: Tensor, dim: int = 0) -> Tensor:
+    """Row i of ``x`` becomes, in place, what row ``rows[i]`` was; returns the first ``len(rows)`` rows, a view.
+
+    Only rows that change their place are copied: when few outputs of a batch have ended, that is far less than all.
+    """
+    moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero().squeeze(1)
+    x.index_copy_(dim, moved, x.index_select(dim, rows[moved]))  # all are read before any is written
+    return x.narrow(dim, 0, len(rows))
+
+
 class KeyValueCache:
     """Keys and values of one self-attention layer for the tokens seen so far, each ``(rows, heads, length, d_head)``.
 
@@ -136,13 +146,10 @@ class KeyValueCache:
 
     def select(self, rows: Tensor) -> None:
         """Keep and reorder rows: row i becomes what row ``rows[i]`` was (those of unfinished sentences)."""
-        if self._room is None:
-            return
-        _, _, heads, capacity, d_head = self._room.shape
-        kept = self._room.new_empty(2, len(rows), heads, capacity, d_head)
-        filled = slice(self._end - self.length, self._end)  # the rest of the room need not be copied
-        torch.index_select(self._room[:, :, :, filled], 1, rows, out=kept[:, :, :, filled])
-        self._room = kept
+        if self._room is not None:
+            filled = slice(self._end - self.length, self._end)  # the rest of the room need not be copied
+            move_rows(self._room[:, :, :, filled], rows, dim=1)
+            self._room = self._room[:, : len(rows)]
 
 
 class MultiHeadAttention(nn.Module):

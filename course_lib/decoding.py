@@ -351,7 +351,7 @@ def _write(
                 written[rows, step] = tokens
                 unfinished = (tokens != EOS) & (limit[rows] > step + 1)
                 if not unfinished.all():
-                    kept = unfinished.nonzero().squeeze(1)
+                    kept = _close_up(unfinished)
                     if len(kept) == 0:
                         break
                     rows, tokens = rows[kept], tokens[kept]
@@ -359,6 +359,17 @@ def _write(
             for i, row in zip(batch, written.tolist(), strict=True):
                 outputs[i] = [token for token in row if token not in (EOS, PAD)]
     return outputs
+
+
+def _close_up(unfinished: Tensor) -> Tensor:
+    """The indices where ``unfinished (rows,)`` is True: the last ones take the places that have become free.
+
+    So most rows stay where they are, and few keys and values move.
+    """
+    n = int(unfinished.sum())
+    kept = torch.arange(n, device=unfinished.device)
+    kept[~unfinished[:n]] = n + unfinished[n:].nonzero().squeeze(1)
+    return kept
 
 
 def _search(
@@ -395,7 +406,7 @@ def _search(
             finished[i].append(Hypothesis(output, log_prob, log_prob / (step + 1) ** length_penalty))
         n_finished = n_finished + is_end[:, :beam_size].sum(dim=1)
 
-        kept = ((n_finished < beam_size) & ~at_limit).nonzero().squeeze(1)
+        kept = _close_up((n_finished < beam_size) & ~at_limit)
         if len(kept) == 0:
             break
         # A stable sort puts the continuations by EOS last and leaves the others in the order of their probability.

@@ -20,7 +20,7 @@ from typing import Any, Literal, Self, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from course_lib.attention import AttentionContext, KeyValueCache, causal_mask, padding_mask
+from course_lib.attention import AttentionContext, KeyValueCache, causal_mask, move_rows, padding_mask
 from course_lib.batching import pad_sequences
 from course_lib.layers import ACTIVATIONS, Activation, Block, CrossBlock, Norm
 from course_lib.positions import (
@@ -281,7 +281,7 @@ class DecodingState:
         self.position = self.position[inputs]
         for cache in self.caches:
             cache.select(inputs)
-        self.memory = [(keys.index_select(0, inputs), values.index_select(0, inputs)) for keys, values in self.memory]
+        self.memory = [(move_rows(keys, inputs), move_rows(values, inputs)) for keys, values in self.memory]
         if self.memory_mask is not None:
             self.memory_mask = self.memory_mask[inputs]
 

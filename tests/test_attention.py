@@ -11,6 +11,7 @@ from course_lib.attention import (
     causal_mask,
     fused_attention,
     masked_softmax,
+    move_rows,
     padding_mask,
     scaled_dot_product_attention,
 )
@@ -166,6 +167,16 @@ def test_cached_equals_full(window: int | None, prompt: int) -> None:
         parts.append(attention(x[:, :prompt], AttentionContext(mask[:prompt, :prompt]), cache=cache))
     parts += [attention(x[:, t : t + 1], AttentionContext(), cache=cache) for t in range(prompt, length)]
     torch.testing.assert_close(torch.cat(parts, dim=1), expected, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4], [0, 4, 2, 3], [4, 3], [1, 0, 3, 2], [2, 2, 2]])
+@pytest.mark.parametrize("dim", [0, 1])
+def test_move_rows_is_a_selection_in_place(rows: list[int], dim: int) -> None:
+    x = torch.randn(5, 5)
+    selected = x.index_select(dim, torch.tensor(rows, dtype=torch.long))
+    moved = move_rows(x, torch.tensor(rows, dtype=torch.long), dim)
+    assert torch.equal(moved, selected)
+    assert moved.data_ptr() == x.data_ptr()  # no copy of what stays
 
 
 def test_cache_rows_can_be_reordered() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from course_lib.decoding import (
     Hypothesis,
+    _close_up,
     _largest,
     beam_search,
     greedy,
@@ -636,3 +637,18 @@ def test_a_stream_refuses_what_sample_refuses() -> None:
     tokenizer = WordTokenizer.train(["the cat"])
     with pytest.raises(ValueError, match="temperature must not be negative"):
         next(stream(streaming_model(tokenizer), tokenizer, "the", torch.Generator(), temperature=-1))
+
+
+@pytest.mark.parametrize(
+    ("unfinished", "kept"),
+    [
+        ([1, 1, 1], [0, 1, 2]),
+        ([1, 0, 1, 1, 1], [0, 4, 2, 3]),
+        ([0, 1, 0, 1, 1], [3, 1, 4]),
+        ([0, 0, 1], [2]),
+        ([1, 1, 0, 0], [0, 1]),
+        ([0, 0], []),
+    ],
+)
+def test_few_rows_move_when_others_end(unfinished: list[int], kept: list[int]) -> None:
+    assert _close_up(torch.tensor(unfinished, dtype=torch.bool)).tolist() == kept
