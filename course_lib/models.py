@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from course_lib.attention import AttentionContext, KeyValueCache, causal_mask, move_rows, padding_mask
 from course_lib.batching import pad_sequences
-from course_lib.layers import ACTIVATIONS, Activation, Block, CrossBlock, Norm
+from course_lib.layers import ACTIVATIONS, Activation, Block, CrossBlock, Dropout, Norm
 from course_lib.positions import (
     LearnedPositions,
     SinusoidalPositions,
@@ -137,7 +137,7 @@ class Embedding(nn.Module):
             self.positions = SinusoidalPositions(config.d_model, config.max_length)
         elif config.positions == "learned":
             self.positions = LearnedPositions(config.max_length, config.d_model)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, tokens: Tensor, positions: Tensor, longest: int) -> Tensor:
         """Token ids and positions ``(batch, length)`` → ``(batch, length, d_model)``."""

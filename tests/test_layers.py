@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.attention import AttentionContext, causal_mask, padding_mask
-from course_lib.layers import Block, CrossBlock, Norm, Residual, layer_norm
+from course_lib.layers import Block, CrossBlock, Dropout, Norm, Residual, layer_norm
 from tests.test_attention import DTYPES, TOLERANCE, randomised
 
 BATCH, SOURCE, TARGET, D_MODEL, HEADS, D_FF = 2, 5, 7, 33, 3, 13
@@ -85,3 +85,46 @@ def test_layer_norm_equals_torch() -> None:
     x, gain, bias = (torch.randn(shape, dtype=torch.float64) for shape in ((2, 3, 5), (5,), (5,)))
     expected = nn.functional.layer_norm(x, (5,), gain, bias, eps=0.5)  # a large ε shows whether it stands in the root
     torch.testing.assert_close(layer_norm(x, gain, bias, eps=0.5), expected, atol=1e-12, rtol=0)
+
+
+# --- Dropout ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("p", [0.1, 0.25, 0.5, 0.9])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dropout_has_the_stated_probability_and_keeps_the_mean(p: float, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    n = 400_001  # not a multiple of the four that share a draw
+    dropped = Dropout(p)(torch.ones(n, dtype=dtype))
+    assert dropped.dtype == dtype
+    values = dropped.unique()
+    torch.testing.assert_close(values, torch.tensor([0, 1 / (1 - p)], dtype=dtype), atol=0, rtol=1e-4)
+    is_dropped = dropped == 0
+    for start in range(4):  # each of the four
+        share = is_dropped[start::4].double().mean().item()
+        assert abs(share - p) < 5 * (p * (1 - p) / (n / 4)) ** 0.5
+    for distance in (1, 2, 3, 4, 5):  # and any two of them together
+        both = (is_dropped[distance:] & is_dropped[:-distance]).double().mean().item()
+        assert abs(both - p * p) < 5 * (p * p * (1 - p * p) / n) ** 0.5
+
+
+def test_dropout_and_its_gradient_drop_the_same() -> None:
+    x = torch.randn(3, 5, 7, requires_grad=True)
+    dropped = Dropout(0.5)(x)
+    dropped.sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(dropped, x * x.grad)
+    assert 0 < int((x.grad == 0).sum()) < x.numel()
+
+
+def test_dropout_follows_the_seed_and_does_nothing_in_evaluation() -> None:
+    x = torch.randn(11, 13)
+    layer = Dropout(0.3)
+    first, again, other = (layer(x) for seed in (1, 1, 2) if torch.manual_seed(seed))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(layer.eval()(x), x)
+    assert torch.equal(Dropout(0.0)(x), x)
+    assert layer(torch.empty(0, 4)).shape == Dropout(0.3)(torch.empty(0, 4)).shape == (0, 4)
+    with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\), got 1"):
+        Dropout(1)
