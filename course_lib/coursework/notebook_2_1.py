@@ -162,3 +162,22 @@ def shannon_bounds(answer: Callable[[list[int]], tuple[float, float]]) -> None:
         same(skew[0], low),
         f"shares ¾, 0, ¼: is the term of the missing second guess there? {low:.3f}, got {skew[0]:.3f}",
     )
+    guesses, entropy = _guessing_town()
+    low, high = array(answer(guesses), (2,))
+    expect(low <= entropy <= high, f"the town plays: its {entropy:.2f} nats are not between {low:.2f} and {high:.2f}")
+
+
+def _guessing_town() -> tuple[list[int], float]:
+    """The guesses that the town needs for each token of 20 of its stories, and its mean entropy in nats."""
+    town, guesses, entropies = default_town(), [], []
+    for story in islice(stories(seed=5), 20):
+        *before, last = states(story)
+        begun = [
+            (state, line.en[:i]) for state, line in zip(before, story.lines, strict=True) for i in range(len(line.en))
+        ]
+        told = [*(word for line in story.lines for word in line.en), "<eos>"]
+        for (state, words), word in zip([*begun, (last, ())], told, strict=True):
+            ways = town.next_tokens(state, "en", words)
+            guesses.append(sorted(ways, key=lambda token: -ways[token]).index(word) + 1)
+            entropies.append(-math.fsum(p * math.log(p) for p in ways.values()))
+    return guesses, math.fsum(entropies) / len(entropies)
