@@ -276,5 +276,5 @@ def train_sorter(answer: Callable[[], Callable[[Tensor, Tensor], Tensor]]) -> No
         f"the right symbols in a wrong order ({share(right):.0%} are sorted): more updates, or are positions missing?",
     )
     expect(
-        share(right) >= 0.95, f"only {share(right):.0%} of 200 new sequences are sorted; 95 % are wanted: train longer"
+        share(right) >= 0.95, f"only {share(right):.0%} of 200 sequences are sorted; 95 % are wanted: train longer"
     )
