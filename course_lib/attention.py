@@ -100,7 +100,12 @@ def move_rows(x: Tensor, rows: Tensor, dim: int = 0) -> Tensor:
     """Row i of ``x`` becomes, in place, what row ``rows[i]`` was; returns the first ``len(rows)`` rows, a view.
 
     Only rows that change their place are copied: when few outputs of a batch have ended, that is far less than all.
+
+    Raises:
+        ValueError: if there are more ``rows`` than ``x`` has.
     """
+    if len(rows) > x.size(dim):
+        raise ValueError(f"{x.size(dim)} rows can be kept and reordered, not made {len(rows)}; expand makes more")
     moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero().squeeze(1)
     x.index_copy_(dim, moved, x.index_select(dim, rows[moved]))  # all are read before any is written
     return x.narrow(dim, 0, len(rows))

@@ -252,11 +252,15 @@ def _checked_lengths(examples: Sequence[Example], max_tokens: int, max_length: i
         names = ("source", "target") if len(sides) == 2 else tuple(f"part {i}" for i in range(len(sides)))
         for name, tokens in zip(names, sides, strict=True):
             where = f"example {index}" if len(sides) == 1 else f"example {index}, {name}"
+            if not hasattr(tokens, "__len__"):
+                raise TypeError(f"{where}: expected a list of token ids, got {tokens!r}; a tuple holds lists, not ids")
             length = len(tokens) + 1
             if isinstance(tokens, str):
                 raise TypeError(f"{where}: expected token ids, got the text {tokens[:40]!r}; encode it first")
             if length == 1:
                 raise ValueError(f"{where}: empty sentence; remove the example")
+            if not hasattr(tokens[0], "__index__"):
+                raise TypeError(f"{where}: expected token ids, got {type(tokens[0]).__name__}; a pair must be a tuple")
             if max_length is not None and length > max_length:
                 raise ValueError(
                     f"{where}: {length} tokens with BOS or EOS, max_length is {max_length}; remove the example "

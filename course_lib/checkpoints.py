@@ -105,7 +105,12 @@ def load_checkpoint(
         if "optimizer" not in content:
             raise CheckpointError(f"{path}: holds a model only, not what is needed to go on training it")
         values = {int(i): value for i, value in content["optimizer"]["values"].items()}
-        optimizer.load_state_dict({"state": values, "param_groups": content["optimizer"]["groups"]})
+        try:
+            optimizer.load_state_dict({"state": values, "param_groups": content["optimizer"]["groups"]})
+        except ValueError as error:
+            raise CheckpointError(
+                f"{path}: its optimizer is of other parameters than are trained here ({error}); freeze the same ones"
+            ) from error
     model.load_state_dict(content["model"])
     state: dict[str, Any] = content["state"]
     return state
@@ -197,7 +202,7 @@ def _checksum(text: str, tensors: dict[str, Tensor]) -> int:
 
 
 def _write_whole(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")  # two processes must not share it
     try:
         with open(temporary, "wb") as file:
             file.write(data)
@@ -215,7 +220,7 @@ def _write_whole(path: Path, data: bytes) -> None:
 
 def _read(path: PathLike) -> dict[str, Any]:
     """The header of a file, its tensors put back where they belong, after all checks that need no model."""
-    if not Path(path).exists():
+    if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: there is no such checkpoint; check the name, or train the model first")
     try:
         with safe_open(path, framework="pt") as file:
@@ -229,8 +234,8 @@ def _read(path: PathLike) -> dict[str, Any]:
         ) from error
     if entry is None:
         raise CheckpointError(f"{path}: a safetensors file, but not a checkpoint written by course_lib")
-    checksum, text = entry.split(" ", 1)
-    if int(checksum, 16) != _checksum(text, tensors):
+    checksum, _, text = entry.partition(" ")
+    if checksum != f"{_checksum(text, tensors):08x}":
         raise CheckpointError(
             f"{path}: damaged, its checksum is not that of its content; take another copy, or train the model again"
         )
@@ -240,7 +245,12 @@ def _read(path: PathLike) -> dict[str, Any]:
             f"{path}: written in format {header['format']} by course_lib {header['versions']['course_lib']}; this "
             f"version reads format {_FORMAT}"
         )
-    header["content"] = _attach_tensors(header["content"], tensors)
+    try:
+        header["content"] = _attach_tensors(header["content"], tensors)
+    except KeyError as error:
+        raise CheckpointError(
+            f"{path}: damaged, the tensor {error} is missing; take another copy, or train the model again"
+        ) from error
     return header
 
 

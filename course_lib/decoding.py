@@ -8,6 +8,7 @@ What comes out does not depend on how the inputs were batched (but for near-ties
 matrix product depend on its size).
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -72,8 +73,17 @@ def greedy(
 
     Returns:
         The tokens written for each input.
+
+    Raises:
+        ValueError: if no token has a finite logit.
     """
-    return _write(model, inputs, lambda logits, *_: logits.max(dim=-1).indices, max_length, batch_tokens)
+
+    def choose(logits: Tensor, *_: object) -> Tensor:
+        values, tokens = logits.max(dim=-1)
+        _check_finite(values)
+        return tokens
+
+    return _write(model, inputs, choose, max_length, batch_tokens)
 
 
 def sample(
@@ -107,7 +117,7 @@ def sample(
         return greedy(model, inputs, max_length, batch_tokens)
     longest = max(_limits(inputs, max_length), default=0)
     # Step by step, so that a larger max_length leaves the numbers of the first steps as they were.
-    uniform = torch.rand(longest, len(inputs), dtype=torch.float64, generator=generator)
+    uniform = torch.rand(longest, len(inputs), dtype=torch.float64, device="cpu", generator=generator)
 
     def choose(logits: Tensor, indices: Tensor, step: int) -> Tensor:
         probabilities = sampling_probabilities(logits.cpu(), temperature, top_k, top_p)
@@ -144,7 +154,9 @@ def stream(
         raise ValueError(f"generator must be one of the CPU, got one of {generator.device}; use torch.Generator()")
     _check_sampling(temperature, top_k, top_p)
     (limit,) = _limits([ids], max_length)
-    uniform = torch.rand(limit, 1, dtype=torch.float64, generator=generator)  # the numbers that ``sample`` draws
+    uniform = torch.rand(
+        limit, 1, dtype=torch.float64, device="cpu", generator=generator
+    )  # the numbers that ``sample`` draws
     written: list[int] = []
     shown = len(given)
     # Not around the loop: between two pieces the caller's own code runs, which may want gradients.
@@ -190,11 +202,13 @@ def sampling_probabilities(
         float64 ``(rows, vocab_size)``; each row sums to 1.
 
     Raises:
-        ValueError: if ``temperature`` is negative, ``top_k`` below 1 or ``top_p`` outside (0, 1].
+        ValueError: if ``temperature`` is negative or not finite, ``top_k`` below 1 or ``top_p`` outside (0, 1], or if a
+            row has no finite logit.
     """
     _check_sampling(temperature, top_k, top_p)
-    logits = logits.double()
+    logits = (logits.cpu() if logits.device.type == "mps" else logits).double()  # Apple's GPUs have no float64
     best, most_probable = logits.max(dim=-1, keepdim=True)
+    _check_finite(best)
     if temperature == 0:
         return torch.zeros_like(logits).scatter(-1, most_probable, 1.0)
     # The largest becomes 0 before the division: however small the temperature, nothing overflows to +∞.
@@ -296,12 +310,20 @@ def translate(
 
 
 def _check_sampling(temperature: float, top_k: int | None, top_p: float) -> None:
-    if temperature < 0:
-        raise ValueError(f"temperature must not be negative, got {temperature}; 0 takes the most probable token")
+    if not 0 <= temperature < math.inf:
+        raise ValueError(
+            f"temperature must be finite and not negative, got {temperature}; 0 takes the most probable token"
+        )
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k must be at least 1, or None for no limit, got {top_k}")
     if not 0 < top_p <= 1:
         raise ValueError(f"top_p must be above 0 and at most 1 (no limit), got {top_p}")
+
+
+def _check_finite(largest: Tensor) -> None:
+    """``largest``: of the logits of each row."""
+    if not largest.isfinite().all():
+        raise ValueError("no token has a finite logit: are the weights of the model finite?")
 
 
 def _limits(inputs: Sequence[Sequence[int]], max_length: int | None) -> list[int]:
@@ -388,10 +410,11 @@ def _search(
     n_finished = torch.zeros_like(live)
     written = torch.empty(len(inputs), beam_size, max(limits), dtype=torch.long, device=device)
     # log-probability of each beam (live, beam_size); at first there is one.
-    log_probs = torch.full((len(inputs), beam_size), -torch.inf, dtype=logits.dtype, device=device)
+    log_probs = torch.full((len(inputs), beam_size), -torch.inf, device=device).to(logits.dtype)
     log_probs[:, 0] = 0.0
 
     for step in range(max(limits) + 1):
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # 16 bits are too few for a sum
         at_limit = limit == step
         totals, parents, tokens = _continuations(logits, log_probs, at_limit)
         is_end = (tokens == EOS) & totals.isfinite()

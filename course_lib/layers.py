@@ -53,7 +53,7 @@ class Dropout(nn.Module):
         if x.device.type != "cpu" or not self.training or self.p == 0:
             return F.dropout(x, self.p, self.training)
         n_dropped = min(round(self.p * 2**16), 2**16 - 1)  # of the 2¹⁶ numbers that 16 bits can be
-        bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+        bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device).random_(-(2**63), None)
         numbers = bits.view(torch.int16)[: x.numel()].view(x.shape)  # each from −2¹⁵ to 2¹⁵ − 1
         kept = (numbers >= n_dropped - 2**15).to(x.dtype)
         return x * kept.mul_(2**16 / (2**16 - n_dropped))

@@ -51,6 +51,8 @@ def add_lora(model: nn.Module, rank: int = 4, alpha: float = 8.0, names: Collect
         ValueError: if the model has been adapted already, has no such layer, or ``rank`` is not below the smaller side
             of a weight (it would save nothing).
     """
+    if any(parametrize.is_parametrized(module, "weight") for module in model.modules()):
+        raise ValueError("the model is adapted already; call merge_lora first")
     chosen = {
         name: module
         for name, module in model.named_modules()
@@ -60,8 +62,6 @@ def add_lora(model: nn.Module, rank: int = 4, alpha: float = 8.0, names: Collect
         raise ValueError(f"the model has no linear layer named {' or '.join(names)}")
     shared = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
     for name, module in chosen.items():
-        if parametrize.is_parametrized(module, "weight"):
-            raise ValueError(f"{name} is adapted already; call merge_lora first")
         if id(module.weight) in shared:
             raise ValueError(f"the weight of {name} is that of the embedding, too; to adapt one would part them")
         if not 1 <= rank < min(module.weight.shape):

@@ -83,6 +83,12 @@ class ModelConfig:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         if self.d_model % self.n_heads:
             raise ValueError(f"n_heads must divide d_model, got {self.n_heads} and {self.d_model}")
+        sized = {"sinusoidal": self.d_model, "rotary": self.d_model // self.n_heads}
+        if sized.get(self.positions, 0) % 2:
+            of = "d_model" if self.positions == "sinusoidal" else "d_model / n_heads"
+            raise ValueError(
+                f"{self.positions} positions turn pairs of features: {of} must be even, got {sized[self.positions]}"
+            )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         if self.window is not None and self.window < 1:
@@ -336,6 +342,16 @@ class Generator(Model):
         raise NotImplementedError
 
 
+def _check_ids(inputs: Sequence[Sequence[int]], vocab_size: int) -> None:
+    for i, tokens in enumerate(inputs):
+        wrong = [token for token in tokens if token == PAD or not 0 <= token < vocab_size]
+        if wrong:
+            raise ValueError(
+                f"inputs[{i}] holds the id {wrong[0]}: ids are from 0 to {vocab_size - 1} and not PAD ({PAD}); pass "
+                "those of the model's own tokeniser, without padding"
+            )
+
+
 class Seq2Seq(Generator):
     """Encoder and decoder with one shared vocabulary and embedding."""
 
@@ -394,6 +410,7 @@ class Seq2Seq(Generator):
     @torch.no_grad()
     def start(self, inputs: Sequence[Sequence[int]]) -> DecodingState:
         """Encode the sources; each output starts with BOS."""
+        _check_ids(inputs, self.config.vocab_size)
         source = pad_sequences([[*tokens, EOS] for tokens in inputs]).to(self.device)
         memory, context = self.encode(source)
         rows = torch.zeros(len(inputs), dtype=torch.long, device=self.device)
@@ -446,6 +463,7 @@ class CausalLM(Generator):
     @torch.no_grad()
     def start(self, inputs: Sequence[Sequence[int]]) -> DecodingState:
         """Read the prompts (an empty one is allowed): BOS and all their tokens but the last fill the cache."""
+        _check_ids(inputs, self.config.vocab_size)
         prompts = pad_sequences([[BOS, *tokens] for tokens in inputs], side="left").to(self.device)
         lengths = (prompts != PAD).sum(dim=1)
         caches = [KeyValueCache(self.config.window) for _ in self.blocks]

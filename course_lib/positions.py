@@ -33,9 +33,10 @@ def sinusoidal(positions: Tensor, d_model: int) -> Tensor:
     if d_model % 2:
         raise ValueError(f"d_model must be even for sinusoidal positions (a sine and a cosine each), got {d_model}")
     # Angles in float64: at position 10,000 float32 would already be wrong in the fourth decimal.
-    frequencies = 10000.0 ** (-torch.arange(0, d_model, 2, dtype=torch.float64, device=positions.device) / d_model)
-    angles = positions.unsqueeze(-1) * frequencies
-    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2).float()
+    device = "cpu" if positions.device.type == "mps" else positions.device  # Apple's GPUs have no float64
+    frequencies = 10000.0 ** (-torch.arange(0, d_model, 2, dtype=torch.float64, device=device) / d_model)
+    angles = positions.to(device).unsqueeze(-1) * frequencies
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2).float().to(positions.device)
 
 
 class SinusoidalPositions(nn.Module):

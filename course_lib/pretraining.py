@@ -58,10 +58,10 @@ class Masking:
         generator = _generator(self.seed, sequences)
         wanted = (self.share * counts.double()).round().clamp(min=1)  # float32 rounds 0.15 · 190 up
         # Ordinary tokens in random order: the first ``wanted`` of each row.
-        order = torch.rand(tokens.shape, generator=generator).masked_fill(~ordinary, 2.0)
+        order = torch.rand(tokens.shape, device="cpu", generator=generator).masked_fill(~ordinary, 2.0)
         hidden = order.argsort(dim=1).argsort(dim=1) < wanted[:, None]
-        fate = torch.rand(tokens.shape, generator=generator)
-        others = torch.randint(len(SPECIAL_TOKENS), self.vocab_size, tokens.shape, generator=generator)
+        fate = torch.rand(tokens.shape, device="cpu", generator=generator)
+        others = torch.randint(len(SPECIAL_TOKENS), self.vocab_size, tokens.shape, device="cpu", generator=generator)
         inputs = tokens.masked_fill(hidden & (fate < 0.8), MASK)
         inputs = torch.where(hidden & (fate >= 0.8) & (fate < 0.9), others, inputs)
         return Batch((inputs,), tokens.masked_fill(~hidden, IGNORE), int(hidden.sum()))
@@ -140,7 +140,7 @@ def fill_spans(source: Sequence[int], target: Sequence[int]) -> list[int]:
 
 def _parts(total: int, n: int, generator: torch.Generator | None) -> list[int]:
     """``total`` cut at random into ``n`` parts of at least 1: every way is as likely as every other."""
-    cuts = (torch.randperm(total - 1, generator=generator)[: n - 1] + 1).sort().values.tolist()
+    cuts = (torch.randperm(total - 1, device="cpu", generator=generator)[: n - 1] + 1).sort().values.tolist()
     return [end - start for start, end in zip([0, *cuts], [*cuts, total], strict=True)]
 
 

@@ -43,7 +43,8 @@ def cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0)
         so are its gradients; a mean would be 0/0.
     """
     valid = targets != IGNORE
-    log_probabilities = logits[valid].log_softmax(dim=-1)  # (N, V)
+    chosen = logits[valid].to(torch.promote_types(logits.dtype, torch.float32))  # 16 bits are too few for a sum
+    log_probabilities = chosen.log_softmax(dim=-1)  # (N, V)
     right = log_probabilities.gather(1, targets[valid][:, None])  # (N, 1)
     loss = -(1 - label_smoothing) * right.sum()
     if label_smoothing:  # without it a token of probability 0 is harmless, unless it is the right one
@@ -67,6 +68,10 @@ def fused_linear_cross_entropy(
         targets: ``(...)``, token ids or IGNORE.
         label_smoothing: ε, see :func:`cross_entropy`.
     """
+    if weight.dtype.itemsize < 4:  # the shortcuts below would lose too many digits
+        return cross_entropy(
+            torch.nn.functional.linear(hidden.to(weight.dtype), weight, bias), targets, label_smoothing
+        )
     targets = targets.reshape(-1)
     hidden = hidden.reshape(-1, hidden.size(-1)).to(weight.dtype)
     valid = (targets != IGNORE).nonzero().squeeze(1)
@@ -151,7 +156,7 @@ def evaluate(model: Model, batches: Iterable[Batch]) -> float:
     loss, n_targets = 0.0, 0
     with evaluating(model):
         for batch in batches:
-            batch_loss, n = _loss(model, batch.to(model.device))
+            batch_loss, n = _loss(model, batch.to(model.head.weight.device))
             loss, n_targets = loss + batch_loss.item(), n_targets + n
     if n_targets == 0:
         raise ValueError("batches holds no valid target: it is empty, used up, or all its targets are IGNORE")
@@ -193,6 +198,8 @@ SCHEDULES: dict[str, Callable[[int, int, int], float]] = {
 
 
 # --- Configuration and records ---------------------------------------------------------------------------------------
+
+AVERAGE_EVERY = 8  # steps between updates of the moving average
 
 
 @dataclass(frozen=True)
@@ -252,6 +259,13 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {value}")
+        for name in ("steps", "validate_every"):
+            value = getattr(self, name)
+            if self.average_decay is not None and value is not None and value < AVERAGE_EVERY:
+                raise ValueError(
+                    f"{name} must be at least {AVERAGE_EVERY} with average_decay, got {value}: before that step the "
+                    "average is still the initial weights; set average_decay to None for so short a run"
+                )
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}")
         if self.autocast not in (None, "bfloat16"):
@@ -320,12 +334,11 @@ def pick_device(name: str) -> torch.device:
     except RuntimeError as error:
         raise ValueError(f'device must be "cpu", "cuda", "mps" or "auto", got {name!r}') from error
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if available["cuda"] and device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {name!r} does not exist: this machine has {torch.cuda.device_count()} CUDA device(s)")
     if not available.get(device.type, False):
         raise ValueError(f'device {name!r} is not available on this machine; use "cpu", or "auto"')
     return device
-
-
-AVERAGE_EVERY = 8  # steps between updates of the moving average
 
 
 # --- The loop --------------------------------------------------------------------------------------------------------
@@ -337,7 +350,7 @@ class Trainer:
     The result is a function of the initial weights, the data and the configuration alone: the dropout has its own
     stream of random numbers, seeded by ``config.seed``, and the caller's stream is left as it was. A run that was
     interrupted, even by ``kill -9``, and resumed from its checkpoint ends with the same weights to the bit as one that
-    was not (on the same machine and number of threads).
+    was not (on the same machine and number of threads; on a GPU but for sums whose order is not fixed).
 
     Args:
         model: a model of the course, or any module with its ``features`` and ``head``. Moved to ``config.device``.
@@ -364,6 +377,8 @@ class Trainer:
     ) -> None:
         if config.patience is not None and valid is None:
             raise ValueError("patience needs batches to validate on; give valid, or set patience to None")
+        if isinstance(model, Model):
+            _check_ids(train, model.config.vocab_size)
         self.device = pick_device(config.device)
         self.model = model.to(self.device)
         self.train = train
@@ -392,6 +407,7 @@ class Trainer:
         self._seconds = (0.0, 0.0)  # CPU and wall time of earlier calls of run
         self._started = (0.0, 0.0)  # when run began, had it not been interrupted in between
         self._interrupted = False
+        self._has_saved = False
 
     def run(self, resume: bool = False) -> History:
         """Train to the end; afterwards the model holds the resulting weights and is in evaluation mode.
@@ -410,7 +426,7 @@ class Trainer:
                 the last checkpoint stays.
         """
         path = self.config.checkpoint_path
-        if path is not None and self.step == 0 and Path(path).exists():
+        if path is not None and self.step == 0 and not self._has_saved and Path(path).exists():
             if not resume:
                 raise FileExistsError(
                     f"{path}: there is a checkpoint; use run(resume=True), delete it, or choose another"
@@ -456,7 +472,7 @@ class Trainer:
                 loss, _ = _loss(self.model, batch, self.config.label_smoothing)
             (loss / tokens).backward()  # by the tokens of all batches: the sum is the gradient of one large batch
             total += loss.item()
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None], foreach=True)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
         grad_norm = norm.item()
         if not (math.isfinite(total) and math.isfinite(grad_norm)):
             raise FloatingPointError(
@@ -465,7 +481,7 @@ class Trainer:
                 "disk is untouched"
             )
         if grad_norm > self.config.clip:
-            torch.nn.utils.clip_grads_with_norm_(self._parameters, self.config.clip, norm, foreach=True)
+            torch.nn.utils.clip_grads_with_norm_(self._parameters, self.config.clip, norm)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()
@@ -509,6 +525,7 @@ class Trainer:
         # The model in the file is the one to use; the weights in training are beside it.
         with _swapped(self._parameters, self._result()):
             save_checkpoint(self.config.checkpoint_path, self.model, self.optimizer, state)
+        self._has_saved = True
 
     def _load(self, path: str | os.PathLike[str]) -> None:
         expected = {"config": self._identity(), "data": self.train.identity}
@@ -528,7 +545,7 @@ class Trainer:
 
     def _identity(self) -> dict[str, Any]:
         """What a resumed run must have in common with the one it continues."""
-        config = asdict(self.config)
+        config = asdict(self.config) | {"device": self.device.type}  # what "auto" means differs between machines
         del config["checkpoint_path"], config["checkpoint_every"]
         return config
 
@@ -567,6 +584,17 @@ class Trainer:
             self._random = _random_state(self.device)
             _set_random_state(callers_random, self.device)
             bar.close()
+
+
+def _check_ids(batches: TokenBatches, vocab_size: int) -> None:
+    """On a GPU an id too large would end the whole process, by a message that names nothing."""
+    for i, example in enumerate(batches.examples):
+        for tokens in example if isinstance(example, tuple) else (example,):
+            if max(tokens) >= vocab_size or min(tokens) < 0:
+                raise ValueError(
+                    f"example {i} holds the id {max(tokens) if min(tokens) >= 0 else min(tokens)}, but the model has "
+                    f"{vocab_size} tokens; encode with the tokeniser that the model was built for"
+                )
 
 
 def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:

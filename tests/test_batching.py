@@ -220,6 +220,10 @@ def test_a_sentence_longer_than_a_batch_is_named() -> None:
 def test_text_is_not_taken_for_token_ids() -> None:
     with pytest.raises(TypeError, match=r"example 0, source: expected token ids, got the text 'Hello'; encode"):
         TokenBatches([("Hello", "你好")], 64)
+    with pytest.raises(TypeError, match="example 0: expected token ids, got list; a pair must be a tuple"):
+        TokenBatches([[[5, 6], [7, 8]]], 64)  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="example 0, source: expected a list of token ids, got 5"):
+        TokenBatches([(5, 6)], 64)  # type: ignore[list-item]
 
 
 def test_a_batch_without_valid_target_is_an_error() -> None:  # fault 74

@@ -181,6 +181,33 @@ def test_one_wrong_bit_is_found(tmp_path: Path) -> None:
             load_model(path)
 
 
+def test_a_damaged_header_is_found_whatever_the_bit(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    save_model(path, CausalLM(config()))
+    data = bytearray(path.read_bytes())
+    name, checksum = data.index(b"model.blocks"), data.index(b'"course_lib checkpoint":"') + 25
+    for position in (*range(name, name + 12), *range(checksum, checksum + 9)):
+        for bit in range(8):
+            damaged = bytearray(data)
+            damaged[position] ^= 1 << bit
+            path.write_bytes(damaged)
+            with pytest.raises(CheckpointError, match=r"c\.safetensors: "):
+                load_model(path)
+
+
+def test_a_folder_is_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no such checkpoint"):
+        load_model(tmp_path)
+
+
+def test_an_optimiser_of_other_parameters_is_refused(tmp_path: Path) -> None:
+    model = CausalLM(config())
+    save_checkpoint(tmp_path / "c", model, trained(model))
+    fewer = torch.optim.AdamW(list(model.parameters())[1:])
+    with pytest.raises(CheckpointError, match="its optimizer is of other parameters than are trained here"):
+        load_checkpoint(tmp_path / "c", model, fewer)
+
+
 @pytest.mark.parametrize("content", [b"<html>404</html>" * 9, b"PK\x03\x04" * 99, b"\x80\x02}q\x00."])
 def test_other_files_are_told_apart(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "c").write_bytes(content)

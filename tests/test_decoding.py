@@ -21,7 +21,7 @@ from course_lib.decoding import (
     stream,
     translate,
 )
-from course_lib.models import CausalLM, Generator, ModelConfig, Seq2Seq
+from course_lib.models import CausalLM, Generator, ModelConfig, Seq2Seq, evaluating
 from course_lib.tokenizers import BOS, EOS, MASK, PAD, UNK, BPETokenizer, CharacterTokenizer, WordTokenizer
 
 A, B, C = 5, 6, 7  # the first ids after the special tokens
@@ -507,7 +507,7 @@ def test_the_model_is_left_as_it_was() -> None:
     modes = [module.training for module in model.modules()]
     assert greedy(model, INPUTS) == greedy(model, INPUTS), "dropout was active"
     assert [module.training for module in model.modules()] == modes
-    with pytest.raises(IndexError):
+    with pytest.raises(ValueError, match=r"inputs\[0\] holds the id"):
         greedy(model, [[VOCABULARY]])
     assert [module.training for module in model.modules()] == modes
     assert torch.is_grad_enabled()
@@ -559,7 +559,9 @@ def test_translate_names_what_is_wrong() -> None:
     [
         (lambda model: greedy(model, [[A]], max_length=0), "max_length must be at least 1"),
         (lambda model: beam_search(model, [[A]], beam_size=0), "beam_size must be at least 1"),
-        (lambda model: sample(model, [[A]], torch.Generator(), temperature=-1), "temperature must not be negative"),
+        (lambda model: sample(model, [[A]], torch.Generator(), temperature=-1), "temperature must be finite"),
+        (lambda model: sample(model, [[A]], torch.Generator(), temperature=math.inf), "temperature must be finite"),
+        (lambda model: sample(model, [[A]], torch.Generator(), temperature=math.nan), "temperature must be finite"),
         (lambda model: sample(model, [[A]], torch.Generator(), top_k=0), "top_k must be at least 1"),
         (lambda model: sample(model, [[A]], torch.Generator(), top_p=0), "top_p must be above 0"),
         (lambda model: sample(model, [[A]], torch.Generator(), top_p=1.1), "top_p must be above 0"),
@@ -635,7 +637,7 @@ def test_words_of_a_stream_are_spaced_from_the_prompt_on() -> None:
 
 def test_a_stream_refuses_what_sample_refuses() -> None:
     tokenizer = WordTokenizer.train(["the cat"])
-    with pytest.raises(ValueError, match="temperature must not be negative"):
+    with pytest.raises(ValueError, match="temperature must be finite and not negative"):
         next(stream(streaming_model(tokenizer), tokenizer, "the", torch.Generator(), temperature=-1))
 
 
@@ -652,3 +654,33 @@ def test_a_stream_refuses_what_sample_refuses() -> None:
 )
 def test_few_rows_move_when_others_end(unfinished: list[int], kept: list[int]) -> None:
     assert _close_up(torch.tensor(unfinished, dtype=torch.bool)).tolist() == kept
+
+
+@pytest.mark.parametrize("kind", [Seq2Seq, CausalLM])
+@pytest.mark.parametrize("wrong", [PAD, -1, VOCABULARY])
+def test_padding_and_ids_of_another_tokeniser_are_named(kind: type[Generator], wrong: int) -> None:
+    with pytest.raises(ValueError, match=rf"inputs\[1\] holds the id {wrong}: ids are from 0 to {VOCABULARY - 1}"):
+        build(kind).start([[A], [B, wrong]])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_named(value: float) -> None:
+    model = build(CausalLM)
+    with torch.no_grad():
+        model.head.bias[A] = value
+    for write in (greedy, lambda model, inputs: sample(model, inputs, torch.Generator())):
+        with pytest.raises(ValueError, match="no token has a finite logit: are the weights of the model finite"):
+            write(model, [[B, A]])
+
+
+def test_beams_of_a_bfloat16_model_are_summed_in_float32() -> None:
+    model = build(Seq2Seq).to(torch.bfloat16)
+    with torch.no_grad():
+        model.head.bias[EOS] = -20.0  # a long output, of a large sum
+    found = beam_search(model, INPUTS[:2], beam_size=3, max_length=40)[1]
+    for hypothesis in found:
+        with evaluating(model):
+            source, target = torch.tensor([[*INPUTS[1], EOS]]), torch.tensor([[BOS, *hypothesis.tokens]])
+            steps = model(source, target)[0].float().log_softmax(dim=-1)
+        total = sum(steps[t, token].item() for t, token in enumerate([*hypothesis.tokens, EOS]))
+        assert abs(total - hypothesis.log_prob) < 0.3

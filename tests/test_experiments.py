@@ -244,7 +244,7 @@ def test_minimal_pairs_are_judged_by_the_total_of_each_text() -> None:
     texts = ["ab", "ba", "abab", "b"]
     tokenizer = CharacterTokenizer.train(texts)
     torch.manual_seed(3)
-    model = CausalLM(ModelConfig(tokenizer.vocab_size, d_model=8, n_heads=2, d_ff=8, n_decoder_layers=1))
+    model = CausalLM(ModelConfig(tokenizer.vocab_size, d_model=8, n_heads=2, d_ff=8, n_decoder_layers=1)).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter)
 

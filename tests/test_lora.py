@@ -107,6 +107,8 @@ def test_misuse_is_named() -> None:
     model, _ = adapted()
     with pytest.raises(ValueError, match="adapted already; call merge_lora first"):
         add_lora(model, 2)
+    with pytest.raises(ValueError, match="adapted already"):  # it would freeze the first adaptation
+        add_lora(model, 2, names=("inner", "outer"))
     with pytest.raises(ValueError, match="no linear layer named nothing"):
         add_lora(Seq2Seq(CONFIG), 2, names=("nothing",))
     with pytest.raises(ValueError, match="the weight of head is that of the embedding"):

@@ -189,6 +189,8 @@ def test_bos_is_not_padding() -> None:  # fault 86: if they were equal, the star
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
         ({"d_ff": 0}, "d_ff must be at least 1, got 0"),
         ({"window": 0}, "window must be at least 1 token"),
+        ({"d_model": 21, "n_heads": 7, "positions": "sinusoidal"}, "d_model must be even, got 21"),
+        ({"d_model": 42, "n_heads": 14, "positions": "rotary"}, "d_model / n_heads must be even, got 3"),
     ],
 )
 def test_impossible_configurations(changes: dict[str, Any], message: str) -> None:

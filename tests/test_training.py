@@ -414,6 +414,45 @@ def test_a_diverging_run_stops_with_the_cure(tmp_path: Path) -> None:
     assert (weights(run.model) != kept[1]).sum() == 1  # the poisoned one
 
 
+def test_after_a_failure_in_the_first_step_the_same_trainer_can_go_on(tmp_path: Path) -> None:
+    run = trainer(TrainConfig(steps=3, checkpoint_path=tmp_path / "c"))
+    bias = run.model.head.bias
+    with torch.no_grad():
+        before = bias[7].item()
+        bias[7] = math.nan
+    with pytest.raises(FloatingPointError, match="step 1"):
+        run.run()
+    with torch.no_grad():
+        bias[7] = before
+    assert len(run.run().steps) == 3
+
+
+@pytest.mark.parametrize("wrong", [VOCABULARY, -1])
+def test_ids_of_another_tokeniser_are_named(wrong: int) -> None:
+    examples = [[5, 6], [7, wrong, 8]]
+    with pytest.raises(ValueError, match=f"example 1 holds the id {wrong}, but the model has {VOCABULARY} tokens"):
+        Trainer(language_model(), TokenBatches(examples, 64), TrainConfig(steps=1), progress=False)
+
+
+def test_a_checkpoint_names_the_device_that_auto_chose(tmp_path: Path) -> None:
+    path = tmp_path / "c"
+    config = TrainConfig(steps=3, checkpoint_path=path)
+    trainer(replace(config, device="auto")).run()
+    trainer(replace(config, device="cuda" if torch.cuda.is_available() else "cpu")).run(resume=True)
+
+
+def test_sixteen_bits_are_summed_in_thirty_two() -> None:  # fault 82
+    model = language_model(dropout=0.0).eval().to(torch.bfloat16)
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    assert math.isclose(evaluate(model, TokenBatches(sequences(), 64)), math.log(VOCABULARY), rel_tol=1e-6)
+    assert math.isclose(
+        sum(cross_entropy(torch.zeros(1, 20, dtype=torch.bfloat16), torch.tensor([3]))[0].item() for _ in range(9)) / 9,
+        math.log(20),
+        rel_tol=1e-6,
+    )
+
+
 def test_bfloat16_trains_too() -> None:
     history = trainer(TrainConfig(steps=20, lr=0.02, autocast="bfloat16")).run()
     assert history.steps[-1].loss < history.steps[0].loss - 0.3
@@ -429,6 +468,8 @@ def test_bfloat16_trains_too() -> None:
         ({"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\), got 1.0"),
         ({"autocast": "float16"}, "autocast must be None or"),
         ({"patience": 0}, "patience must be at least 1"),
+        ({"average_decay": 0.9}, "steps must be at least 8 with average_decay, got 5: before that step the average is"),
+        ({"steps": 9, "average_decay": 0.9, "validate_every": 7}, "validate_every must be at least 8 with average_dec"),
     ],
 )
 def test_wrong_settings_are_named(changes: dict[str, Any], message: str) -> None:
@@ -453,7 +494,11 @@ def test_devices_are_chosen_as_documented(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(ValueError, match="'cuda:1' is not available"):
         pick_device("cuda:1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert pick_device("auto") == torch.device("cuda")
+    assert pick_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(ValueError, match=r"'cuda:2' does not exist: this machine has 2 CUDA device"):
+        pick_device("cuda:2")
     assert pick_device("cpu") == torch.device("cpu")
     for name in ("gpu", "meta"):
         with pytest.raises(ValueError, match=name):

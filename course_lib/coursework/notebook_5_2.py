@@ -275,6 +275,4 @@ def train_sorter(answer: Callable[[], Callable[[Tensor, Tensor], Tensor]]) -> No
         share(right) >= 0.95 or same_set < 0.95,
         f"the right symbols in a wrong order ({share(right):.0%} are sorted): more updates, or are positions missing?",
     )
-    expect(
-        share(right) >= 0.95, f"only {share(right):.0%} of 200 sequences are sorted; 95 % are wanted: train longer"
-    )
+    expect(share(right) >= 0.95, f"only {share(right):.0%} of 200 sequences are sorted; 95 % are wanted: train longer")
