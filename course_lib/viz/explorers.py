@@ -389,6 +389,8 @@ def smoothing() -> Explorer:
             y_limits=(0.0, 4.0),
             marks=[(best, lowest)],
         )
+        if not epsilon:
+            return View(picture, "Without smoothing the loss falls for ever: the surer, the better (0.998 is drawn).")
         return View(
             picture,
             f"The loss is lowest, {lowest:.2f} nats, where the right token gets {best:.3f} (at most 0.998 is drawn); "
