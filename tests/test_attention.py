@@ -179,6 +179,11 @@ def test_move_rows_is_a_selection_in_place(rows: list[int], dim: int) -> None:
     assert moved.data_ptr() == x.data_ptr()  # no copy of what stays
 
 
+def test_rows_are_not_made_by_moving() -> None:
+    with pytest.raises(ValueError, match="2 rows can be kept and reordered, not made 4"):
+        move_rows(torch.randn(2, 3), torch.tensor([0, 0, 1, 1]))
+
+
 def test_cache_rows_can_be_reordered() -> None:
     cache = KeyValueCache()
     keys = torch.arange(6.0).view(3, 1, 1, 2).expand(3, 1, 1, 2)
